@@ -1,0 +1,119 @@
+"""A Hub for the tests: the real binary on a free port, with a data folder of its own."""
+
+import json
+import os
+import subprocess
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+HUB_DIR = Path(__file__).resolve().parent.parent
+
+
+@dataclass
+class Hub:
+    """A running Hub and its switches for tests."""
+
+    endpoint: str
+    data: Path
+    process: subprocess.Popen
+
+    def ask(self, method, path, body=None, token=None, headers=None):
+        """Send one request; return (status, headers, body) without raising for errors."""
+        request = urllib.request.Request(self.endpoint + path, method=method)
+        for name, value in (headers or {}).items():
+            request.add_header(name, value)
+        if token:
+            request.add_header("Authorization", f"Bearer {token}")
+        if body is not None and not isinstance(body, bytes):
+            body = json.dumps(body).encode()
+            request.add_header("Content-Type", "application/json")
+        try:
+            with urllib.request.urlopen(request, data=body, timeout=60) as response:
+                return response.status, response.headers, response.read()
+        except urllib.error.HTTPError as error:
+            return error.code, error.headers, error.read()
+
+    def inject(self, **fault):
+        status, _, body = self.ask("POST", "/_faults", fault)
+        assert status == 200, body
+
+    def pending_faults(self):
+        return json.loads(self.ask("GET", "/_faults")[2])
+
+    def count(self, prefix):
+        """How many requests began with this "METHOD /path"."""
+        from urllib.parse import quote
+
+        return json.loads(self.ask("GET", f"/_requests?prefix={quote(prefix)}")[2])["total"]
+
+
+def start_hub(binary, data, *flags):
+    process = subprocess.Popen(
+        [binary, "--listen", "127.0.0.1:0", "--data", str(data), *flags], stdout=subprocess.PIPE, text=True
+    )
+    ready = process.stdout.readline()
+    assert " is ready at " in ready, f"the Hub said {ready!r}"
+    return Hub(ready.split(" is ready at ")[1].split(",")[0], Path(data), process)
+
+
+@pytest.fixture(scope="session")
+def hub_binary():
+    return subprocess.run([HUB_DIR / "build.sh"], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+
+@pytest.fixture(scope="session")
+def hub(hub_binary, tmp_path_factory):
+    running = start_hub(hub_binary, tmp_path_factory.mktemp("hub"), "--faults")
+    yield running
+    running.process.terminate()
+    assert running.process.wait(timeout=20) == 0
+
+
+@pytest.fixture(scope="session")
+def hf(hub, tmp_path_factory):
+    """huggingface_hub, imported when its settings for this Hub are in the environment: it reads them once."""
+    os.environ.update(
+        HF_ENDPOINT=hub.endpoint,
+        HF_HUB_DISABLE_XET="1",
+        HF_HOME=str(tmp_path_factory.mktemp("hf-home")),
+        HF_HUB_DISABLE_TELEMETRY="1",
+        HF_HUB_DISABLE_PROGRESS_BARS="1",
+    )
+    os.environ.pop("HF_TOKEN", None)
+    import huggingface_hub
+
+    return huggingface_hub
+
+
+@pytest.fixture(scope="session")
+def owner(hf):
+    return hf.HfApi(token="hf_owner")
+
+
+@pytest.fixture(scope="session")
+def other(hf):
+    return hf.HfApi(token="hf_other")
+
+
+@pytest.fixture(scope="session")
+def anonymous(hf):
+    return hf.HfApi(token=False)
+
+
+@pytest.fixture
+def repo(owner, request):
+    """A fresh model repository of the organisation acme."""
+    name = request.node.name.removeprefix("test_").replace("[", "-").replace("]", "")[:80].strip("-_")
+    repo_id = f"acme/{name}"
+    owner.create_repo(repo_id)
+    yield repo_id
+    owner.delete_repo(repo_id, missing_ok=True)
+
+
+@pytest.fixture(autouse=True)
+def no_faults_left(hub):
+    yield
+    hub.ask("DELETE", "/_faults")
