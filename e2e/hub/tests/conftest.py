@@ -1,11 +1,13 @@
 """A Hub for the tests: the real binary on a free port, with a data folder of its own."""
 
 import json
-import os
 import subprocess
+import sys
+import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -45,8 +47,6 @@ class Hub:
 
     def count(self, prefix):
         """How many requests began with this "METHOD /path"."""
-        from urllib.parse import quote
-
         return json.loads(self.ask("GET", f"/_requests?prefix={quote(prefix)}")[2])["total"]
 
 
@@ -74,18 +74,28 @@ def hub(hub_binary, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def hf(hub, tmp_path_factory):
-    """huggingface_hub, imported when its settings for this Hub are in the environment: it reads them once."""
-    os.environ.update(
-        HF_ENDPOINT=hub.endpoint,
-        HF_HUB_DISABLE_XET="1",
-        HF_HOME=str(tmp_path_factory.mktemp("hf-home")),
-        HF_HUB_DISABLE_TELEMETRY="1",
-        HF_HUB_DISABLE_PROGRESS_BARS="1",
-    )
-    os.environ.pop("HF_TOKEN", None)
-    import huggingface_hub
+    """A huggingface_hub of our own, imported with the settings for this Hub in the environment.
 
-    return huggingface_hub
+    It reads them once, at import, so an import by other tests of the same run is set aside.
+    """
+
+    def take_modules():
+        names = [name for name in sys.modules if name.split(".")[0] == "huggingface_hub"]
+        return {name: sys.modules.pop(name) for name in names}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_ENDPOINT", hub.endpoint)
+        patch.setenv("HF_HUB_DISABLE_XET", "1")
+        patch.setenv("HF_HOME", str(tmp_path_factory.mktemp("hf-home")))
+        patch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
+        patch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        patch.delenv("HF_TOKEN", raising=False)
+        others = take_modules()
+        import huggingface_hub
+
+        yield huggingface_hub
+        take_modules()
+        sys.modules.update(others)
 
 
 @pytest.fixture(scope="session")

@@ -136,7 +136,8 @@ func (r Repo) Ignored(ctx context.Context, gitIgnore string, paths []string) (ma
 	if err := os.WriteFile(filepath.Join(work, ".gitignore"), []byte(gitIgnore), 0o600); err != nil {
 		return nil, err
 	}
-	cmd := r.Command(ctx, []string{"GIT_WORK_TREE=" + work}, "check-ignore", "--no-index", "--stdin", "-z")
+	// check-ignore refuses to run with literal pathspecs; it takes no patterns anyway.
+	cmd := r.Command(ctx, []string{"GIT_WORK_TREE=" + work, "GIT_LITERAL_PATHSPECS=0"}, "check-ignore", "--no-index", "--stdin", "-z")
 	cmd.Dir = work
 	cmd.Stdin = strings.NewReader(strings.Join(paths, "\x00") + "\x00")
 	var stderr bytes.Buffer

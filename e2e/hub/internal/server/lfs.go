@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -103,7 +104,7 @@ func (s *Server) receiveObject(c *call, repo *repository, oid string) error {
 		if errors.Is(err, lfs.ErrMismatch) {
 			return fail(http.StatusUnprocessableEntity, "The upload was not kept: %s", err)
 		}
-		if c.r.Context().Err() != nil {
+		if c.r.Context().Err() != nil || errors.Is(err, io.ErrUnexpectedEOF) {
 			return fail(http.StatusBadRequest, "The upload ended early: %s", err)
 		}
 		return err
