@@ -17,6 +17,8 @@ build() { # NAME CONTAINERFILE FILES...
   rm -rf "$context"
   echo "$ref" >"$out/$name.ref"
 }
+hub_rootfs=$(e2e/hub/rootfs.sh)
+build hub e2e/hub/Containerfile "$hub_rootfs"
 build operator operator/Containerfile "$out/slipway-operator"
 build trainer trainer-image/Containerfile "$out/slipway-trainer"
 build server server-image/Containerfile "$out/slipway-server" "$out/slipway-router"

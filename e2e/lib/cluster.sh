@@ -30,10 +30,12 @@ kubeconfig)
   given) echo "$KUBECONFIG" ;;
   esac ;;
 load)
+  archives=()
+  for ref in "$cache"/images/*.ref; do archives+=("${ref%.ref}.tar"); done
   case $mode in
-  embedded) "$embedded" load "$cache"/images/*.tar ;;
-  kind) for archive in "$cache"/images/*.tar; do kind load image-archive --name "$kind_name" "$archive"; done ;;
-  given) echo "load these into your cluster's nodes or push them where it can pull: $(ls "$cache"/images/*.tar | tr '\n' ' ')" ;;
+  embedded) "$embedded" load "${archives[@]}" ;;
+  kind) for archive in "${archives[@]}"; do kind load image-archive --name "$kind_name" "$archive"; done ;;
+  given) echo "load these into your cluster's nodes or push them where it can pull: ${archives[*]}" ;;
   esac ;;
 *) sed -n 2,3p "$0" >&2; exit 2 ;;
 esac
