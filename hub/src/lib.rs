@@ -14,6 +14,7 @@ mod repo;
 mod snapshot;
 pub mod source;
 mod token;
+mod transport;
 mod update;
 
 pub use client::{Client, Identity};
@@ -22,4 +23,5 @@ pub use error::Error;
 pub use repo::{RepoId, RepoInfo, RepoType, Sibling};
 pub use snapshot::SnapshotProgress;
 pub use token::Token;
+pub use transport::Retry;
 pub use update::Reader;
