@@ -1,0 +1,49 @@
+//! The three kinds a person applies, and the CRDs generated from them. Pure: no client.
+//!
+//! What the schema has is what the controllers do: a field that is not implemented is not there, so that strict
+//! validation refuses it by name instead of ignoring it.
+
+mod common;
+mod eval_run;
+mod fine_tune_job;
+mod model_deployment;
+mod schema;
+
+pub use common::{
+    ClaimRef, DatasetRef, HubSettings, KeyRef, ModelSource, NamedRef, Quantity, ResolvedSource, Resources,
+    TokenSecretRef,
+};
+pub use eval_run::{BaselineRef, ComparisonStatus, EvalRun, EvalRunSpec, EvalRunStatus, TargetRef};
+pub use fine_tune_job::{
+    CheckpointSpec, CheckpointVolume, FineTuneJob, FineTuneJobSpec, FineTuneJobStatus, OutputSpec,
+};
+pub use model_deployment::{
+    AdapterRef, ModelDeployment, ModelDeploymentSpec, ModelDeploymentStatus, Traffic, Variant, VariantPhase,
+    VariantStatus,
+};
+pub use schema::{CrdError, all, write};
+
+/// The API group of every kind here.
+pub const GROUP: &str = "slipway.dev";
+/// The version served and stored.
+pub const VERSION: &str = "v1alpha1";
+
+/// Longest object name: children append suffixes, and Pod hostnames and Service names end at 63 characters.
+pub const MAX_NAME: usize = 50;
+
+/// Implemented by each kind, so that shared code can read and write conditions.
+pub trait Conditioned {
+    /// The conditions of the status; empty while there is none.
+    fn conditions(&self) -> &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition];
+}
+
+macro_rules! conditioned {
+    ($($kind:ty),+) => {$(
+        impl Conditioned for $kind {
+            fn conditions(&self) -> &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition] {
+                self.status.as_ref().map_or(&[], |status| &status.conditions)
+            }
+        }
+    )+};
+}
+conditioned!(FineTuneJob, EvalRun, ModelDeployment);
