@@ -17,6 +17,7 @@ ldd "$git" | grep -o '/[^ ]*' | while read -r library; do
     install -D -m 755 "$(readlink -f "$library")" "$root$library"
 done
 # Mount points of the pod: repositories, and scratch space.
+chmod 755 "$root"  # mktemp makes it unreadable for others, and it becomes the image's /
 mkdir -p "$root/data" "$root/tmp"
 chmod 1777 "$root/tmp"
 mkdir -p "$(dirname "$tar")"
