@@ -9,12 +9,15 @@
 pub mod card;
 mod client;
 mod commit;
+mod digest;
+mod download;
 mod error;
 mod repo;
 mod snapshot;
 pub mod source;
 mod token;
 mod transport;
+mod tree;
 mod update;
 
 pub use client::{Client, Identity};
