@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path"
 	"strconv"
 	"strings"
 	"time"
@@ -29,36 +30,36 @@ type CommitInfo struct {
 	Message string // what follows the title
 }
 
-// Tree lists the entries of a commit under path ("" is the root).
-// It returns ErrEntryNotFound when path is not a folder of that commit.
-func (r Repo) Tree(ctx context.Context, commit, path string, recursive bool) ([]Entry, error) {
+// Tree lists the entries of a commit in a folder ("" is the root).
+// It returns ErrEntryNotFound when the commit has no such folder.
+func (r Repo) Tree(ctx context.Context, commit, folder string, recursive bool) ([]Entry, error) {
 	args := []string{"ls-tree", "-l", "-z", "--full-tree"}
 	if recursive {
 		args = append(args, "-r", "-t")
 	}
 	args = append(args, commit)
-	if path != "" {
-		entry, err := r.Entry(ctx, commit, path)
+	if folder != "" {
+		entry, err := r.Entry(ctx, commit, folder)
 		if err != nil {
 			return nil, err
 		}
 		if !entry.Dir {
 			return nil, ErrEntryNotFound
 		}
-		args = append(args, "--", literal(path)+"/")
+		args = append(args, "--", folder+"/")
 	}
 	out, err := r.run(ctx, nil, nil, args...)
 	if err != nil {
 		return nil, err
 	}
 	entries, err := parseTree(out)
-	if err != nil || path == "" || !recursive {
+	if err != nil || folder == "" || !recursive {
 		return entries, err
 	}
-	// ls-tree -t also lists the folders on the way down to path.
+	// ls-tree -t also lists the folders on the way down to the folder.
 	kept := entries[:0]
 	for _, entry := range entries {
-		if strings.HasPrefix(entry.Path, path+"/") {
+		if strings.HasPrefix(entry.Path, folder+"/") {
 			kept = append(kept, entry)
 		}
 	}
@@ -81,12 +82,13 @@ func (r Repo) Entry(ctx context.Context, commit, path string) (Entry, error) {
 func (r Repo) Entries(ctx context.Context, commit string, paths []string) ([]Entry, error) {
 	wanted := make(map[string]bool, len(paths))
 	args := []string{"ls-tree", "-l", "-z", "--full-tree", commit, "--"}
-	for _, path := range paths {
-		if path == "" || strings.HasPrefix(path, "/") || strings.ContainsRune(path, 0) {
+	for _, name := range paths {
+		// No entry has such a name, and git fails on some of them.
+		if name == "" || name != path.Clean(name) || strings.HasPrefix(name, "/") || strings.HasPrefix(name, "..") || strings.ContainsRune(name, 0) {
 			continue
 		}
-		wanted[path] = true
-		args = append(args, literal(path))
+		wanted[name] = true
+		args = append(args, name)
 	}
 	if len(wanted) == 0 {
 		return nil, nil
@@ -107,9 +109,6 @@ func (r Repo) Entries(ctx context.Context, commit string, paths []string) ([]Ent
 	}
 	return entries, nil
 }
-
-// literal keeps a path as it is: ls-tree takes prefixes, not patterns, so nothing needs escaping.
-func literal(path string) string { return strings.TrimSuffix(path, "/") }
 
 // parseTree reads "mode type id size\tpath\0" records.
 func parseTree(out []byte) ([]Entry, error) {

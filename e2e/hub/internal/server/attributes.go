@@ -36,6 +36,8 @@ func attributeLine(pattern string) string { return pattern + " filter=lfs diff=l
 // exactPattern is a .gitattributes pattern for one path and no other.
 func exactPattern(path string) string {
 	var pattern strings.Builder
+	// Without the slash it would hold in every folder, and '#' or '!' would mean something else.
+	pattern.WriteString("/")
 	for _, c := range path {
 		switch c {
 		case '*', '?', '[', ']', '\\':
@@ -46,9 +48,6 @@ func exactPattern(path string) string {
 			continue
 		}
 		pattern.WriteRune(c)
-	}
-	if strings.HasPrefix(path, "#") || strings.HasPrefix(path, "!") {
-		return `\` + pattern.String()
 	}
 	return pattern.String()
 }
