@@ -1,1 +1,19 @@
-//! Slipway.
+//! Models: what trainer and server share.
+//!
+//! [`ModelFiles`] says which files make up a model, [`Architecture`] what they describe, and a [`Network`] computes with it:
+//! one decoder and one encoder, with fused operations when serving and differentiable ones when training.
+
+mod batch;
+mod error;
+mod files;
+mod kv_cache;
+mod network;
+pub mod registry;
+pub mod weights;
+
+pub use batch::Batch;
+pub use error::ModelError;
+pub use files::ModelFiles;
+pub use kv_cache::KvCache;
+pub use network::{AdapterId, Head, LoadOptions, LossSum, Mode, Network, Rows};
+pub use registry::Architecture;
