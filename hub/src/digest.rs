@@ -19,9 +19,13 @@ impl Hasher {
     /// A hasher of the same kind as `digest`, for content of `size` bytes (git hashes the size first).
     pub(crate) fn like(digest: &Digest, size: u64) -> Self {
         match digest {
-            Digest::Sha256(_) => Self::Sha256(Sha256::new()),
+            Digest::Sha256(_) => Self::sha256(),
             Digest::GitBlob(_) => Self::git_blob(size),
         }
+    }
+
+    pub(crate) fn sha256() -> Self {
+        Self::Sha256(Sha256::new())
     }
 
     pub(crate) fn git_blob(size: u64) -> Self {
@@ -45,7 +49,7 @@ impl Hasher {
     }
 }
 
-pub(crate) fn hex(bytes: &[u8]) -> String {
+fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
     bytes.iter().fold(String::new(), |mut text, byte| {
         write!(text, "{byte:02x}").expect("a String takes everything");

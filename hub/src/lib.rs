@@ -12,6 +12,7 @@ mod commit;
 mod digest;
 mod download;
 mod error;
+mod lfs;
 mod repo;
 mod snapshot;
 pub mod source;

@@ -2,7 +2,12 @@
 
 use bytes::Bytes;
 
-use crate::{Client, CommitInfo, Error, Operation, RepoId};
+use crate::client::{About, quoted, quoted_path};
+use crate::transport::Call;
+use crate::{Client, Commit, CommitInfo, Error, Operation, RepoId};
+
+/// How often a change is repeated on a branch that keeps moving.
+const ROUNDS: u32 = 8;
 
 /// Reads a repository at the commit that an update is based on.
 #[derive(Clone, Debug)]
@@ -18,31 +23,67 @@ impl Reader {
         &self.commit
     }
 
-    /// The content of `path`; `None` when there is no such file.
-    #[allow(clippy::unused_async)]
-    pub async fn read(&self, _path: &str) -> Result<Option<Bytes>, Error> {
-        let _ = (&self.client, &self.repo);
-        todo!()
+    /// The content of `path`, in memory; `None` when there is no such file.
+    pub async fn read(&self, path: &str) -> Result<Option<Bytes>, Error> {
+        match self.client.read(&self.repo, &self.commit, path).await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(Error::EntryNotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }
 
 impl Client {
+    /// The content of one file at `revision`, in memory: for cards and configurations.
+    pub async fn read(&self, repo: &RepoId, revision: &str, path: &str) -> Result<Bytes, Error> {
+        let url = format!(
+            "{}/resolve/{}/{}",
+            self.url(repo),
+            quoted(revision),
+            quoted_path(path)
+        );
+        let call = Call::get(url, format!("send {path} of the {repo}"));
+        let answer = self.transport.ask(&call).await?;
+        Ok(self.check(answer, &call, About::file(repo, revision, path))?.body)
+    }
+
     /// Commits what `change` makes of the current state. When the branch moves on in between, `change` is called
     /// again with the new state, a bounded number of times. Without an operation, or where every file already
     /// holds what it is to hold, no commit is made (`changed` is false).
-    #[allow(clippy::unused_async)]
     pub async fn update<F, Fut>(
         &self,
-        _repo: &RepoId,
-        _branch: &str,
-        _summary: &str,
-        _pull_request: bool,
-        _change: F,
+        repo: &RepoId,
+        branch: &str,
+        summary: &str,
+        pull_request: bool,
+        mut change: F,
     ) -> Result<CommitInfo, Error>
     where
         F: FnMut(Reader) -> Fut + Send,
         Fut: Future<Output = Result<Vec<Operation>, Error>> + Send,
     {
-        todo!()
+        let mut round = 1;
+        loop {
+            let parent = self.resolve(repo, branch).await?.commit;
+            let reader = Reader {
+                client: self.clone(),
+                repo: repo.clone(),
+                commit: parent.clone(),
+            };
+            let commit = Commit {
+                summary: summary.to_owned(),
+                description: String::new(),
+                parent: Some(parent),
+                operations: change(reader).await?,
+                pull_request,
+            };
+            match self.commit(repo, branch, commit).await {
+                Err(Error::Conflict { .. }) if round < ROUNDS => {
+                    tracing::info!(%repo, branch, round, "the branch moved on; merging into its new head");
+                    round += 1;
+                }
+                result => return result,
+            }
+        }
     }
 }
