@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::gguf::Gguf;
 use crate::weights::{Safetensors, TensorSource};
 use crate::{Architecture, ModelError};
 
@@ -84,9 +85,7 @@ impl ModelFiles {
     }
 
     fn open_gguf(path: &Path) -> Result<Self, ModelError> {
-        Err(ModelError::NotFound {
-            path: path.to_owned(),
-        })
+        Gguf::open(path)?.into_model_files()
     }
 
     /// A model whose configuration and documents do not lie in files of their own, as in GGUF.

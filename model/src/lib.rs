@@ -4,11 +4,14 @@
 //! one decoder and one encoder, with fused operations when serving and differentiable ones when training.
 
 mod batch;
+pub mod chat;
 mod error;
 mod files;
+pub mod gguf;
 mod kv_cache;
 mod network;
 pub mod registry;
+pub mod tokenizer;
 pub mod weights;
 
 pub use batch::Batch;
