@@ -50,26 +50,34 @@ class Hub:
         return json.loads(self.ask("GET", f"/_requests?prefix={quote(prefix)}")[2])["total"]
 
 
-def start_hub(binary, data, *flags):
-    process = subprocess.Popen(
-        [binary, "--listen", "127.0.0.1:0", "--data", str(data), *flags], stdout=subprocess.PIPE, text=True
-    )
-    ready = process.stdout.readline()
-    assert " is ready at " in ready, f"the Hub said {ready!r}"
-    return Hub(ready.split(" is ready at ")[1].split(",")[0], Path(data), process)
-
-
 @pytest.fixture(scope="session")
 def hub_binary():
     return subprocess.run([HUB_DIR / "build.sh"], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 
 
 @pytest.fixture(scope="session")
-def hub(hub_binary, tmp_path_factory):
-    running = start_hub(hub_binary, tmp_path_factory.mktemp("hub"), "--faults")
-    yield running
-    running.process.terminate()
-    assert running.process.wait(timeout=20) == 0
+def start_hub(hub_binary):
+    """Start Hubs on a data folder; those still running at the end are stopped, and must stop cleanly."""
+    started = []
+
+    def start(data, *flags):
+        process = subprocess.Popen(
+            [hub_binary, "--listen", "127.0.0.1:0", "--data", str(data), *flags], stdout=subprocess.PIPE, text=True
+        )
+        started.append(process)
+        ready = process.stdout.readline()
+        assert " is ready at " in ready, f"the Hub said {ready!r}"
+        return Hub(ready.split(" is ready at ")[1].split(",")[0], Path(data), process)
+
+    yield start
+    for process in started:
+        process.terminate()
+    assert [process.wait(timeout=20) for process in started] == [0] * len(started)
+
+
+@pytest.fixture(scope="session")
+def hub(start_hub, tmp_path_factory):
+    return start_hub(tmp_path_factory.mktemp("hub"), "--faults")
 
 
 @pytest.fixture(scope="session")

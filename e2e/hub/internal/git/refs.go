@@ -2,19 +2,13 @@ package git
 
 import (
 	"context"
-	"errors"
 	"regexp"
 	"strings"
 	"time"
 )
 
-var (
-	commitID      = regexp.MustCompile(`^[0-9a-f]{40}$`)
-	shortCommitID = regexp.MustCompile(`^[0-9a-f]{7,40}$`)
-)
-
-// IsCommitID tells whether s is a full 40-digit object id.
-func IsCommitID(s string) bool { return commitID.MatchString(s) }
+// shortCommitID is a commit id, whole or shortened as git does.
+var shortCommitID = regexp.MustCompile(`^[0-9a-f]{7,40}$`)
 
 // Ref is a branch, tag or other ref and the commit it points at (annotated tags peeled).
 type Ref struct {
@@ -150,16 +144,6 @@ func (r Repo) CreateTag(ctx context.Context, name, commit, message string, tagge
 		return err
 	}
 	return nil
-}
-
-// IsAncestor tells whether commit a is reachable from commit b.
-func (r Repo) IsAncestor(ctx context.Context, a, b string) (bool, error) {
-	_, err := r.run(ctx, nil, nil, "merge-base", "--is-ancestor", a, b)
-	var failed *CommandError
-	if errors.As(err, &failed) && failed.ExitCode() == 1 {
-		return false, nil
-	}
-	return err == nil, err
 }
 
 // MergeBase is the best common ancestor of two commits; ok is false when there is none.
