@@ -21,9 +21,13 @@ func requestID(r *http.Request) string {
 }
 
 // AccessLog writes one line for each request. The query is left out, because signed URLs
-// carry their permission in it; so are all headers.
+// carry their permission in it; so are all headers. Health probes are not logged.
 func AccessLog(next http.Handler, log *slog.Logger) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/healthz" {
+			next.ServeHTTP(w, r)
+			return
+		}
 		recorder := &statusRecorder{ResponseWriter: w}
 		start := time.Now()
 		defer func() {

@@ -360,6 +360,9 @@ func TestAccessLogHasNoSecrets(t *testing.T) {
 	if status, _, _ := hub.ask("GET", header.Get("Location"), "", ""); status != 200 {
 		t.Fatalf("status %d", status)
 	}
+	if status, _, _ := hub.ask("GET", logged.URL+"/healthz", "", ""); status != 200 {
+		t.Fatalf("healthz: %d", status)
+	}
 	logged.Close() // waits for the last line
 	if got := log.String(); strings.Count(got, "\n") != 2 || strings.Contains(got, "hf_owner") || strings.Contains(got, "signature") {
 		t.Error(got)
