@@ -16,7 +16,7 @@ CACHE = pathlib.Path(os.environ.get("SLIPWAY_CACHE", pathlib.Path.home() / ".cac
 HELM = str(CACHE / "bin" / "helm")
 SNAPSHOTS = CHART / "tests" / "snapshots"
 ALL = ["podDisruptionBudget.enabled=true", "networkPolicy.enabled=true", "serviceMonitor.enabled=true",
-       "dashboard.enabled=true", "operator.replicas=2", "operator.namespaces={models,teams}"]
+       "dashboard.enabled=true", "operator.replicas=2", "operator.namespace=models"]
 
 
 def helm(*arguments: str) -> subprocess.CompletedProcess:
@@ -77,8 +77,8 @@ def test_secrets_are_only_read():
                 assert rule["verbs"] == ["get"] and rule["resources"] == ["secrets"]
 
 
-def test_watching_some_namespaces_needs_no_cluster_wide_rights():
-    documents = template("operator.namespaces={models}")
+def test_watching_one_namespace_needs_no_cluster_wide_rights():
+    documents = template("operator.namespace=models")
     assert not of(documents, "ClusterRoleBinding")
     assert {binding["metadata"]["namespace"] for binding in of(documents, "RoleBinding")} == {"models", "slipway-system"}
 
