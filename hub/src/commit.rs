@@ -134,7 +134,7 @@ impl Content {
         match self {
             Self::Bytes(bytes) => hasher.update(bytes),
             Self::File(path) => {
-                let fed = feed_file(&mut hasher, path).await;
+                let fed = feed_file(&mut hasher, path, u64::MAX).await;
                 fed.map_err(|error| Error::io("read", path, error))?;
             }
         }

@@ -57,9 +57,9 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Feeds a file to `hasher` in pieces; returns how many bytes it holds.
-pub(crate) async fn feed_file(hasher: &mut Hasher, path: &Path) -> std::io::Result<u64> {
-    let mut file = tokio::fs::File::open(path).await?;
+/// Feeds a file to `hasher` in pieces, `limit` bytes at most; returns how many it were.
+pub(crate) async fn feed_file(hasher: &mut Hasher, path: &Path, limit: u64) -> std::io::Result<u64> {
+    let mut file = tokio::fs::File::open(path).await?.take(limit);
     let mut buffer = vec![0; 1 << 20];
     let mut total = 0;
     loop {

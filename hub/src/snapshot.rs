@@ -230,7 +230,7 @@ impl Transfer {
     async fn resume(wanted: &TreeFile, path: &Path) -> Result<Self, Error> {
         let fresh = Hasher::like(&wanted.digest, wanted.size);
         let mut hasher = fresh.clone();
-        let mut length = match feed_file(&mut hasher, path).await {
+        let mut length = match feed_file(&mut hasher, path, wanted.size.saturating_add(1)).await {
             Ok(length) => length,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
             Err(error) => return Err(Error::io("read", path, error)),
