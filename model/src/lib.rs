@@ -3,13 +3,23 @@
 //! [`ModelFiles`] says which files make up a model, [`Architecture`] what they describe, and a [`Network`] computes with it:
 //! one decoder and one encoder, with fused operations when serving and differentiable ones when training.
 
+mod adapter;
+mod attention;
 mod batch;
 pub mod chat;
+mod decoder;
+mod encoder;
 mod error;
 mod files;
 pub mod gguf;
+mod head;
 mod kv_cache;
+mod linear;
+mod loss;
 mod network;
+mod ops;
+mod param;
+mod pass;
 pub mod registry;
 pub mod tokenizer;
 pub mod weights;

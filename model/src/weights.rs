@@ -1,5 +1,6 @@
 //! Tensors by name: the one interface over safetensors and GGUF.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -18,6 +19,9 @@ pub trait TensorSource: Send + Sync {
 
     /// Whether there is a tensor of this name.
     fn contains(&self, name: &str) -> bool;
+
+    /// The shape of a tensor, without reading it; None when there is none of this name.
+    fn shape(&self, name: &str) -> Option<Vec<usize>>;
 
     /// Reads one tensor and converts it to `dtype` on `device`.
     fn tensor(&self, name: &str, device: &Device, dtype: DType) -> Result<Tensor, ModelError>;
@@ -80,6 +84,11 @@ impl TensorSource for Safetensors {
 
     fn contains(&self, name: &str) -> bool {
         self.index.contains_key(name)
+    }
+
+    fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        let part = &self.files[*self.index.get(name)?];
+        Some(part.metadata.info(name)?.shape.clone())
     }
 
     fn tensor(&self, name: &str, device: &Device, dtype: DType) -> Result<Tensor, ModelError> {
@@ -170,5 +179,79 @@ impl Part {
             .map_err(read)?;
         file.read_exact(&mut bytes).map_err(read)?;
         Ok(Tensor::from_raw_buffer(&bytes, dtype, &info.shape, device)?)
+    }
+}
+
+/// Writes tensors as one safetensors file, sorted by name, with the metadata that `transformers` asks for.
+pub(crate) fn write(path: &Path, tensors: &[(String, Tensor)]) -> Result<(), ModelError> {
+    let mut views = Vec::with_capacity(tensors.len());
+    for (name, tensor) in tensors {
+        views.push((name.clone(), Bytes::of(tensor)?));
+    }
+    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    safetensors::serialize_to_file(views, Some(metadata), path).map_err(|error| ModelError::Write {
+        path: path.to_owned(),
+        source: match error {
+            safetensors::SafeTensorError::IoError(source) => source,
+            other => std::io::Error::other(other.to_string()),
+        },
+    })
+}
+
+struct Bytes {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    data: Vec<u8>,
+}
+
+impl Bytes {
+    fn of(tensor: &Tensor) -> Result<Self, ModelError> {
+        let flat = tensor.detach().flatten_all()?.to_device(&Device::Cpu)?;
+        let (dtype, data) = match flat.dtype() {
+            DType::BF16 => {
+                let numbers = flat.to_vec1::<half::bf16>()?;
+                (
+                    Dtype::BF16,
+                    numbers.iter().flat_map(|number| number.to_le_bytes()).collect(),
+                )
+            }
+            DType::F16 => {
+                let numbers = flat.to_vec1::<half::f16>()?;
+                (
+                    Dtype::F16,
+                    numbers.iter().flat_map(|number| number.to_le_bytes()).collect(),
+                )
+            }
+            _ => {
+                let numbers = flat.to_dtype(DType::F32)?.to_vec1::<f32>()?;
+                (
+                    Dtype::F32,
+                    numbers.iter().flat_map(|number| number.to_le_bytes()).collect(),
+                )
+            }
+        };
+        Ok(Self {
+            dtype,
+            shape: tensor.dims().to_vec(),
+            data,
+        })
+    }
+}
+
+impl safetensors::View for Bytes {
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        Cow::Borrowed(&self.data)
+    }
+
+    fn data_len(&self) -> usize {
+        self.data.len()
     }
 }
