@@ -15,8 +15,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
-	"slipway.dev/e2e/cluster/internal/component"
 	"slipway.dev/e2e/cluster/internal/host"
 	"slipway.dev/e2e/cluster/internal/layout"
 	"slipway.dev/e2e/cluster/internal/node"
@@ -42,9 +42,17 @@ func Run(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	t := &tool{report: &progress.Report{Out: os.Stderr}}
+	// Kubernetes' packages put flags of theirs into the process-wide set, which cobra would offer as ours.
+	pflag.CommandLine = pflag.NewFlagSet("slipway-cluster", pflag.ContinueOnError)
 	root := t.root()
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
+	// Traversing parses the flags before the command's name, whose errors cobra does not let us tell apart otherwise.
+	_, _, err := root.Traverse(args)
+	if err != nil {
+		err = usageError{err}
+	} else {
+		err = root.ExecuteContext(ctx)
+	}
 	if err == nil {
 		return 0
 	}
@@ -75,6 +83,13 @@ func (t *tool) root() *cobra.Command {
 The cluster lives in namespaces of its own; several of different names run side by side.
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the cluster is not running.`,
 		SilenceUsage: true, SilenceErrors: true, TraverseChildren: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usageError{fmt.Errorf("there is no command %q; `slipway-cluster --help` lists them", args[0])}
+			}
+			return cmd.Help()
+		},
+		Args:              cobra.ArbitraryArgs,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 	}
 	root.PersistentFlags().StringVar(&t.name, "name", "slipway", "the cluster's name, and its node's")
@@ -104,7 +119,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the cluster is not running.`,
 
 	add("up", "Start the cluster and wait until it is ready", cobra.NoArgs, t.up)
 	add("down", "End the cluster and remove everything it made", cobra.NoArgs, t.down)
-	add("status", "Tell whether the cluster runs, where, and with what memory", cobra.NoArgs, t.status)
+	add("status", "Tell whether the cluster runs, where, and in what memory", cobra.NoArgs, t.status)
 	add("kubeconfig", "Print the path of the kubeconfig", cobra.NoArgs, t.kubeconfig)
 	add("load FILE...", "Import image archives (OCI, or of docker save)", cobra.MinimumNArgs(1), func(_ *cobra.Command, cluster layout.Cluster, args []string) error {
 		return host.Load(cluster, args, t.report)
@@ -166,8 +181,8 @@ func (t *tool) status(cmd *cobra.Command, cluster layout.Cluster, _ []string) er
 	}
 	var total int64
 	for _, component := range components {
-		total += component.Resident
-		fmt.Fprintf(out, "%8d  %6.1f MB  %s\n", component.PID, float64(component.Resident)/1e6, component.Name)
+		total += component.Memory
+		fmt.Fprintf(out, "%8d  %6.1f MB  %s\n", component.PID, float64(component.Memory)/1e6, component.Name)
 	}
 	fmt.Fprintf(out, "%8s  %6.1f MB\n", "all", float64(total)/1e6)
 	return nil
@@ -216,7 +231,5 @@ func kubectl(_ *cobra.Command, cluster layout.Cluster, args []string) error {
 	if err := os.Setenv("KUBECONFIG", cluster.Kubeconfig()); err != nil {
 		return err
 	}
-	os.Args = append([]string{"kubectl"}, args...)
-	os.Exit(component.Programs["kubectl"](os.Args))
-	return nil
+	return syscall.Exec("/proc/self/exe", append([]string{"kubectl"}, args...), os.Environ())
 }

@@ -96,8 +96,9 @@ func isFirst(status string) bool {
 type Component struct {
 	Name string
 	PID  int
-	// Resident is its memory in bytes.
-	Resident int64
+	// Memory is its proportional share in bytes: what programs have in common is divided among them, and the
+	// components are one file.
+	Memory int64
 }
 
 // Components lists the node's own programs, without shims and pods.
@@ -113,25 +114,26 @@ func Components(cluster layout.Cluster) ([]Component, error) {
 			continue
 		}
 		name, _, _ := strings.Cut(string(cmdline), "\x00")
-		components = append(components, Component{Name: filepath.Base(name), PID: pid, Resident: resident(pid)})
+		components = append(components, Component{Name: filepath.Base(name), PID: pid, Memory: memory(pid)})
 	}
 	return components, nil
 }
 
-func resident(pid int) int64 {
-	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
+func memory(pid int) int64 {
+	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
 	if err != nil {
 		return 0
 	}
-	fields := strings.Fields(string(content))
-	if len(fields) < 2 {
-		return 0
+	for line := range strings.Lines(string(content)) {
+		if share, found := strings.CutPrefix(line, "Pss:"); found {
+			kilobytes, err := strconv.ParseInt(strings.Fields(share)[0], 10, 64)
+			if err != nil {
+				return 0
+			}
+			return kilobytes * 1024
+		}
 	}
-	pages, err := strconv.ParseInt(fields[1], 10, 64)
-	if err != nil {
-		return 0
-	}
-	return pages * int64(os.Getpagesize())
+	return 0
 }
 
 // Down ends the cluster and removes everything it made. It is no error when there is none.

@@ -52,7 +52,27 @@ func Up(ctx context.Context, cluster layout.Cluster, report *progress.Report) er
 			return err
 		}
 	}
-	return waitReady(ctx, cluster, report)
+	if err := waitReady(ctx, cluster, report); err != nil {
+		return err
+	}
+	if isOlderBuild(cluster) {
+		fmt.Fprintln(report.Out, "the cluster runs another build of slipway-cluster than this; `slipway-cluster down` and `up` renew it")
+	}
+	return nil
+}
+
+// isOlderBuild tells whether the node was started from another file than this program.
+func isOlderBuild(cluster layout.Cluster) bool {
+	pid, err := NodePID(cluster)
+	if err != nil {
+		return false
+	}
+	running, err := os.Stat(fmt.Sprintf("/proc/%d/exe", pid))
+	if err != nil {
+		return false
+	}
+	this, err := os.Stat("/proc/self/exe")
+	return err == nil && !os.SameFile(running, this)
 }
 
 // whole tells whether the node runs and the files are there with which it is used. Anything less is rebuilt: what is

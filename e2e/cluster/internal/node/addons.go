@@ -19,7 +19,7 @@ import (
 )
 
 // applyAddons makes the cluster's own objects: the DNS service, whose server is a process of the node, and the
-// default storage class.
+// storage classes.
 func applyAddons(ctx context.Context, client kubernetes.Interface) error {
 	type step struct {
 		what   string
@@ -45,11 +45,21 @@ func applyAddons(ctx context.Context, client kubernetes.Interface) error {
 		service.Spec.Ports = append(service.Spec.Ports, corev1.ServicePort{Name: port.name, Protocol: port.protocol, Port: 53})
 		endpoints.Ports = append(endpoints.Ports, discoveryv1.EndpointPort{Name: ptr(port.name), Protocol: ptr(port.protocol), Port: ptr(int32(53))})
 	}
-	class := &storagev1.StorageClass{
+	standard := &storagev1.StorageClass{
 		ObjectMeta:        metav1.ObjectMeta{Name: "standard", Annotations: map[string]string{"storageclass.kubernetes.io/is-default-class": "true"}},
 		Provisioner:       provisioner.Name,
 		ReclaimPolicy:     ptr(corev1.PersistentVolumeReclaimDelete),
 		VolumeBindingMode: ptr(storagev1.VolumeBindingWaitForFirstConsumer),
+	}
+	// Volumes of this class hold no more than was asked for: for tests of a disk that fills.
+	sized := standard.DeepCopy()
+	sized.ObjectMeta = metav1.ObjectMeta{Name: "memory"}
+	sized.Parameters = map[string]string{provisioner.MediumParameter: provisioner.MediumMemory}
+	createClass := func(class *storagev1.StorageClass) func() error {
+		return func() error {
+			_, err := client.StorageV1().StorageClasses().Create(ctx, class, metav1.CreateOptions{})
+			return err
+		}
 	}
 	for _, step := range []step{
 		{"the DNS service", func() error {
@@ -60,10 +70,8 @@ func applyAddons(ctx context.Context, client kubernetes.Interface) error {
 			_, err := client.DiscoveryV1().EndpointSlices(metav1.NamespaceSystem).Create(ctx, endpoints, metav1.CreateOptions{})
 			return err
 		}},
-		{"the storage class", func() error {
-			_, err := client.StorageV1().StorageClasses().Create(ctx, class, metav1.CreateOptions{})
-			return err
-		}},
+		{"the default storage class", createClass(standard)},
+		{"the storage class of limited size", createClass(sized)},
 	} {
 		if err := insist(step.what, step.create); err != nil {
 			return err

@@ -6,10 +6,12 @@ package provisioner
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
@@ -20,9 +22,16 @@ import (
 // Name is what storage classes call this provisioner.
 const Name = "slipway.dev/local"
 
+// MediumParameter of a storage class says what its volumes are made of: MediumMemory, or by default folders of the
+// node's disk. Volumes of memory are limited to the size that their claims ask for; folders are not.
+const (
+	MediumParameter = "medium"
+	MediumMemory    = "Memory"
+)
+
 type folders struct{ root string }
 
-// Provision makes the folder of a claim. The claim's size is not enforced.
+// Provision makes the folder of a claim.
 func (f folders) Provision(_ context.Context, options controller.ProvisionOptions) (*corev1.PersistentVolume, controller.ProvisioningState, error) {
 	if options.SelectedNodeName == "" {
 		return nil, controller.ProvisioningFinished, fmt.Errorf("storage class %s binds at once; set volumeBindingMode to WaitForFirstConsumer", options.StorageClass.Name)
@@ -38,12 +47,22 @@ func (f folders) Provision(_ context.Context, options controller.ProvisionOption
 	if err := os.MkdirAll(path, 0o755); err != nil {
 		return nil, controller.ProvisioningFinished, fmt.Errorf("making the volume's folder: %w", err)
 	}
+	size := claim.Resources.Requests[corev1.ResourceStorage]
+	switch medium := options.StorageClass.Parameters[MediumParameter]; medium {
+	case "":
+	case MediumMemory:
+		if err := unix.Mount("tmpfs", path, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, fmt.Sprintf("mode=755,size=%d", size.Value())); err != nil {
+			return nil, controller.ProvisioningFinished, fmt.Errorf("mounting the volume: %w", err)
+		}
+	default:
+		return nil, controller.ProvisioningFinished, fmt.Errorf("storage class %s asks for medium %q; use %s, or leave it out", options.StorageClass.Name, medium, MediumMemory)
+	}
 	return &corev1.PersistentVolume{
 		ObjectMeta: metav1.ObjectMeta{Name: options.PVName},
 		Spec: corev1.PersistentVolumeSpec{
 			PersistentVolumeReclaimPolicy: *options.StorageClass.ReclaimPolicy,
 			AccessModes:                   claim.AccessModes,
-			Capacity:                      corev1.ResourceList{corev1.ResourceStorage: claim.Resources.Requests[corev1.ResourceStorage]},
+			Capacity:                      corev1.ResourceList{corev1.ResourceStorage: size},
 			PersistentVolumeSource:        corev1.PersistentVolumeSource{Local: &corev1.LocalVolumeSource{Path: path}},
 			NodeAffinity: &corev1.VolumeNodeAffinity{Required: &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{{
 				MatchExpressions: []corev1.NodeSelectorRequirement{{
@@ -56,7 +75,12 @@ func (f folders) Provision(_ context.Context, options controller.ProvisionOption
 
 // Delete removes a volume's folder with everything in it.
 func (f folders) Delete(_ context.Context, volume *corev1.PersistentVolume) error {
-	if err := os.RemoveAll(filepath.Join(f.root, volume.Name)); err != nil {
+	path := filepath.Join(f.root, volume.Name)
+	// EINVAL: nothing is mounted there, the volume is a folder.
+	if err := unix.Unmount(path, 0); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("unmounting the volume: %w", err)
+	}
+	if err := os.RemoveAll(path); err != nil {
 		return fmt.Errorf("removing the volume's folder: %w", err)
 	}
 	return nil
