@@ -124,7 +124,7 @@ impl ChatTemplate {
         eos: impl Into<String>,
         clock: Clock,
     ) -> Result<Self, ChatError> {
-        let environment = environment::new(source.into(), clock).map_err(|error| ChatError::Syntax {
+        let environment = environment::new(&source.into(), clock).map_err(|error| ChatError::Syntax {
             message: sentence(&error),
             line: error.line().unwrap_or(1),
         })?;
@@ -150,7 +150,10 @@ impl ChatTemplate {
         tools: Option<&[Json]>,
         add_generation_prompt: bool,
     ) -> Result<String, ChatError> {
-        let template = self.environment.get_template(NAME).map_err(failed)?;
+        let template = self
+            .environment
+            .get_template(NAME)
+            .map_err(|error| failed(&error))?;
         template
             .render(context! {
                 messages => Serde(messages),
@@ -159,19 +162,19 @@ impl ChatTemplate {
                 bos_token => self.bos.as_str(),
                 eos_token => self.eos.as_str(),
             })
-            .map_err(failed)
+            .map_err(|error| failed(&error))
     }
 }
 
-fn failed(error: minijinja::Error) -> ChatError {
+fn failed(error: &minijinja::Error) -> ChatError {
     let line = error.line().unwrap_or(1);
-    let message = sentence(&error);
+    let message = sentence(error);
     match error.kind() {
         ErrorKind::OutOfFuel => ChatError::Endless {
             message: environment::TOO_MUCH.into(),
             line,
         },
-        _ => match environment::refusal(&error) {
+        _ => match environment::refusal(error) {
             Some(message) => ChatError::Refused { message },
             None => ChatError::Render { message, line },
         },

@@ -129,6 +129,10 @@ impl TensorSource for Gguf {
         self.has_weight(name)
     }
 
+    fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        self.weight_shape(name)
+    }
+
     fn tensor(&self, name: &str, device: &Device, dtype: DType) -> Result<Tensor, ModelError> {
         self.weight(name, device, dtype)
     }

@@ -1,5 +1,7 @@
 //! The sandbox that chat templates run in: the dialect of `transformers.utils.chat_template_utils`.
 
+use std::fmt::Write;
+
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind};
@@ -25,7 +27,7 @@ pub(super) fn refusal(error: &Error) -> Option<String> {
 }
 
 /// An environment with `source` compiled under [`NAME`].
-pub(super) fn new(source: String, clock: Clock) -> Result<Environment<'static>, Error> {
+pub(super) fn new(source: &str, clock: Clock) -> Result<Environment<'static>, Error> {
     let mut environment = Environment::new();
     environment.set_syntax(
         SyntaxConfig::builder()
@@ -57,7 +59,7 @@ pub(super) fn new(source: String, clock: Clock) -> Result<Environment<'static>, 
             )
         })
     });
-    environment.add_template_owned(NAME, without_generation_marks(&source))?;
+    environment.add_template_owned(NAME, without_generation_marks(source))?;
     Ok(environment)
 }
 
@@ -76,7 +78,7 @@ fn without_generation_marks(source: &str) -> String {
         let (tag, after) = tag.split_at(end + 2);
         let inside = &tag[2..tag.len() - 2];
         match inside.trim_matches(['-', '+']).trim() {
-            "generation" | "endgeneration" => out.push_str(&format!("{{#{inside}#}}")),
+            "generation" | "endgeneration" => out.extend(["{#", inside, "#}"]),
             _ => out.push_str(tag),
         }
         rest = after;
@@ -86,6 +88,7 @@ fn without_generation_marks(source: &str) -> String {
 }
 
 /// `json.dumps` as `transformers` calls it: not escaped for HTML, and spaced as Python does.
+#[allow(clippy::needless_pass_by_value)] // The signature that minijinja calls.
 fn to_json(value: &Value, options: Kwargs) -> Result<String, Error> {
     let indent: Option<usize> = options.get("indent")?;
     let ascii: Option<bool> = options.get("ensure_ascii")?;
@@ -145,7 +148,7 @@ impl JsonWriter {
                 self.out.push(character);
             } else {
                 for unit in character.encode_utf16(&mut [0; 2]) {
-                    self.out.push_str(&format!("\\u{unit:04x}"));
+                    let _ = write!(self.out, "\\u{unit:04x}");
                 }
             }
         }

@@ -60,9 +60,10 @@ fn answers(
             continue;
         }
         let before = template.render(&messages[..index], None, true)?;
-        let through = match index + 1 == messages.len() {
-            true => text.to_owned(),
-            false => template.render(&messages[..=index], None, false)?,
+        let through = if index + 1 == messages.len() {
+            text.to_owned()
+        } else {
+            template.render(&messages[..=index], None, false)?
         };
         if !through.starts_with(&before) || !text.starts_with(&through) {
             return Err(ChatError::NotIncremental { message: index + 1 });
@@ -79,8 +80,9 @@ fn answers(
 /// past that token.
 fn without_space_after_end(answer: &str, ends: &[String]) -> usize {
     let trimmed = answer.trim_end();
-    match ends.iter().any(|end| trimmed.ends_with(end.as_str())) {
-        true => trimmed.len(),
-        false => answer.len(),
+    if ends.iter().any(|end| trimmed.ends_with(end.as_str())) {
+        trimmed.len()
+    } else {
+        answer.len()
     }
 }

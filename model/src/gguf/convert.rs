@@ -60,7 +60,7 @@ pub fn convert(
         write_json(&directory.join(file), &content)?;
         files.push(PathBuf::from(file));
     }
-    let shards = shards(&gguf, &names, dtype)?;
+    let shards = shards(&gguf, &names, dtype);
     let mut index = BTreeMap::new();
     let mut parameters = 0;
     let mut done = 0;
@@ -104,11 +104,16 @@ pub fn convert(
     })
 }
 
-fn shards(gguf: &Gguf, names: &[String], dtype: DType) -> Result<Vec<Vec<String>>, ModelError> {
+fn shards(gguf: &Gguf, names: &[String], dtype: DType) -> Vec<Vec<String>> {
     let mut shards = vec![Vec::new()];
     let mut size = 0;
     for name in names {
-        let weight = gguf.elements(name)? * dtype.size_in_bytes();
+        let weight = gguf
+            .weight_shape(name)
+            .unwrap_or_default()
+            .iter()
+            .product::<usize>()
+            * dtype.size_in_bytes();
         if size + weight > SHARD && size > 0 {
             shards.push(Vec::new());
             size = 0;
@@ -118,7 +123,7 @@ fn shards(gguf: &Gguf, names: &[String], dtype: DType) -> Result<Vec<Vec<String>
             shard.push(name.clone());
         }
     }
-    Ok(shards)
+    shards
 }
 
 fn write_json(path: &Path, content: &Json) -> Result<(), ModelError> {

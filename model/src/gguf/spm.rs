@@ -1,11 +1,11 @@
-//! SentencePiece vocabularies: merges from scores.
+//! `SentencePiece` vocabularies: merges from scores.
 
 use std::collections::HashMap;
 
-/// What SentencePiece writes for a space.
+/// What `SentencePiece` writes for a space.
 pub(super) const SPACE: &str = "\u{2581}";
 
-/// The merges that make byte-pair encoding pick the pieces SentencePiece would: each way to make a token out of two
+/// The merges that make byte-pair encoding pick the pieces `SentencePiece` would: each way to make a token out of two
 /// others, best score first. The same order as `transformers.convert_slow_tokenizer.generate_merges`.
 pub(super) fn merges<'a>(tokens: &[&'a str], scores: &[f64]) -> Vec<(&'a str, &'a str)> {
     let ids: HashMap<&str, usize> = tokens

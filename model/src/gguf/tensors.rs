@@ -78,10 +78,9 @@ impl Gguf {
         theirs(name).is_some_and(|name| self.header.tensors.contains_key(&name))
     }
 
-    /// How many numbers the weight of the Hugging Face name `name` has.
-    pub(super) fn elements(&self, name: &str) -> Result<usize, ModelError> {
-        let stored = theirs(name).ok_or_else(|| self.damaged(format!("it has no weight {name}")))?;
-        Ok(self.info(&stored)?.shape.iter().product())
+    /// The shape of the weight of the Hugging Face name `name`.
+    pub(super) fn weight_shape(&self, name: &str) -> Option<Vec<usize>> {
+        Some(self.header.tensors.get(&theirs(name)?)?.shape.clone())
     }
 
     /// The weight of the Hugging Face name `name`, dequantized to `dtype`, in the layout of `transformers`.

@@ -261,11 +261,10 @@ impl Gguf {
         }
         let prefix = self.find_bool("tokenizer.ggml.add_space_prefix").unwrap_or(true);
         let spaces = json!({"type": "Replace", "pattern": {"String": " "}, "content": spm::SPACE});
-        let normalizer = match prefix {
-            true => {
-                json!({"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": spm::SPACE}, spaces]})
-            }
-            false => spaces,
+        let normalizer = if prefix {
+            json!({"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": spm::SPACE}, spaces]})
+        } else {
+            spaces
         };
         let mut decoders = vec![
             json!({"type": "Replace", "pattern": {"String": spm::SPACE}, "content": " "}),

@@ -2,8 +2,8 @@
 
 use super::{Tokenizer, TokenizerError};
 
-/// Most U+FFFD at the end of a text that may still become a character: a byte-fallback decoder writes one for each of
-/// the at most three bytes that have arrived.
+/// Most tokens that may have arrived of a character that takes four, and most U+FFFD that stand for them: a
+/// byte-fallback decoder writes one for each byte.
 const UNFINISHED: usize = 3;
 
 /// Turns tokens into text one by one. A character that takes several tokens comes out when its last one is there, so
@@ -35,6 +35,9 @@ impl StreamDecoder {
     pub fn push(&mut self, tokenizer: &Tokenizer, id: u32) -> Result<String, TokenizerError> {
         self.window.push(id);
         let text = tokenizer.decode(&self.window, self.skip_special)?;
+        if text.ends_with('\u{fffd}') && self.window.len() - self.read <= UNFINISHED {
+            return Ok(String::new());
+        }
         let complete = without_unfinished(&text);
         let new = complete.get(self.given..).unwrap_or_default().to_owned();
         if complete.len() == text.len() && !new.is_empty() {
