@@ -1,0 +1,231 @@
+//! Examples out of rows: what a person means by a row, before any tokenizer sees it.
+
+use std::ops::ControlFlow;
+
+use serde_json::{Value, json};
+use slipway_contract::{Dataset, Failure, Task};
+
+use super::rows::{self, Row};
+use super::{DataError, LabelSet, LabelValue, Layout, Roles, Split, columns};
+
+/// Messages of a conversation: objects with at least `role` and `content`, as chat templates take them.
+pub type Turns = Vec<Value>;
+
+/// One example.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Example {
+    /// A text and its class.
+    Labelled {
+        /// The text.
+        text: String,
+        /// Its class.
+        label: LabelValue,
+    },
+    /// A conversation.
+    Conversation(Turns),
+    /// A prompt and its answer.
+    Completion {
+        /// Instruction, with further input after a blank line.
+        prompt: String,
+        /// The answer.
+        completion: String,
+    },
+    /// Plain text.
+    Text(String),
+}
+
+/// Why a visitor does not take an example.
+#[derive(Debug)]
+pub enum Rejected {
+    /// The row is at fault: it counts against `maxInvalidRows`. Says what is wrong with it.
+    Row(String),
+    /// Nothing can be read on.
+    Fatal(Failure),
+}
+
+/// What [`read`] found, beside the examples.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Reading {
+    /// Examples handed on.
+    pub examples: u64,
+    /// Malformed rows skipped.
+    pub skipped: u64,
+    /// Classes that the card or the file declares for the label column.
+    pub declared: Option<LabelSet>,
+}
+
+/// Reads `split`, handing each example to `visit`, at most `dataset.max_examples` of them. Malformed rows are
+/// skipped as far as `dataset.max_invalid_rows` permits.
+pub fn read(
+    layout: &Layout,
+    split: &Split,
+    dataset: &Dataset,
+    task: Task,
+    visit: &mut dyn FnMut(Example) -> Result<(), Rejected>,
+) -> Result<Reading, Failure> {
+    let mut reading = Reading::default();
+    let mut first_bad: Option<String> = None;
+    let limit = dataset.max_examples.unwrap_or(u64::MAX);
+    for file in &split.files {
+        let format = rows::format_of(file, dataset.format)?;
+        let available = rows::columns_of(file, Some(format))?;
+        if available.is_empty() {
+            continue;
+        }
+        let roles = columns::resolve(&dataset.columns, task, file, &available)?;
+        if let (Roles::Labelled { label, .. }, None) = (&roles, &reading.declared) {
+            let names = layout
+                .class_names(label)
+                .or_else(|| rows::class_names(file, Some(format), label));
+            reading.declared = names.map(|names| LabelSet::declared(names, "the dataset's card"));
+        }
+        // A visitor's own failure has to pass through the reader, whose errors are about data only.
+        let mut fatal = None;
+        rows::read(file, Some(format), &roles.names(), &mut |(number, row)| {
+            if reading.examples >= limit {
+                return Ok(ControlFlow::Break(()));
+            }
+            let bad = match row.and_then(|row| example(&roles, row)).map(&mut *visit) {
+                Ok(Ok(())) => {
+                    reading.examples += 1;
+                    return Ok(ControlFlow::Continue(()));
+                }
+                Ok(Err(Rejected::Fatal(failure))) => {
+                    fatal = Some(failure);
+                    return Ok(ControlFlow::Break(()));
+                }
+                Ok(Err(Rejected::Row(bad))) | Err(bad) => bad,
+            };
+            reading.skipped += 1;
+            let first = first_bad.get_or_insert_with(|| {
+                format!(
+                    "{} {number} of {} is malformed: {bad}",
+                    rows::unit(format),
+                    file.display()
+                )
+            });
+            if reading.skipped > dataset.max_invalid_rows {
+                return Err(DataError::InvalidRows {
+                    first: first.clone(),
+                    found: reading.skipped,
+                    allowed: dataset.max_invalid_rows,
+                });
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        if let Some(failure) = fatal {
+            return Err(failure);
+        }
+    }
+    if reading.examples == 0 {
+        return Err(DataError::Empty {
+            split: split.name.clone(),
+            detail: first_bad.map_or(String::new(), |first| format!(" that is well-formed ({first})")),
+        }
+        .into());
+    }
+    Ok(reading)
+}
+
+fn example(roles: &Roles, mut row: Row) -> Result<Example, String> {
+    match roles {
+        Roles::Labelled { text, label } => Ok(Example::Labelled {
+            label: LabelValue::from_json(row.get(label).unwrap_or(&Value::Null))?,
+            text: filled(&mut row, text)?,
+        }),
+        Roles::Messages(column) => {
+            turns(row.remove(column).unwrap_or_default(), column).map(Example::Conversation)
+        }
+        Roles::Completion {
+            prompt,
+            input,
+            completion,
+        } => {
+            let mut text = filled(&mut row, prompt)?;
+            let input = match input {
+                Some(column) if !row.get(column).is_none_or(Value::is_null) => string(&mut row, column)?,
+                _ => String::new(),
+            };
+            if !input.trim().is_empty() {
+                text = format!("{text}\n\n{input}");
+            }
+            Ok(Example::Completion {
+                prompt: text,
+                completion: filled(&mut row, completion)?,
+            })
+        }
+        Roles::Text(column) => filled(&mut row, column).map(Example::Text),
+    }
+}
+
+fn string(row: &mut Row, column: &str) -> Result<String, String> {
+    match row.remove(column) {
+        Some(Value::String(text)) => Ok(text),
+        None | Some(Value::Null) => Err(format!("no `{column}`")),
+        Some(other) => Err(format!("`{column}` is {}, not text", kind(&other))),
+    }
+}
+
+fn filled(row: &mut Row, column: &str) -> Result<String, String> {
+    let text = string(row, column)?;
+    if text.trim().is_empty() {
+        return Err(format!("`{column}` is empty"));
+    }
+    Ok(text)
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// Checks a conversation. ShareGPT's `{from, value}` with `human` and `gpt` becomes `{role, content}`.
+fn turns(value: Value, column: &str) -> Result<Turns, String> {
+    let Value::Array(messages) = value else {
+        return Err(format!("`{column}` is {}, not a list of messages", kind(&value)));
+    };
+    let turns = (1..)
+        .zip(messages)
+        .map(|(number, message)| turn(message).map_err(|bad| format!("message {number} {bad}")));
+    let turns: Turns = turns.collect::<Result<_, _>>()?;
+    if !turns.iter().any(|turn| turn["role"] == "assistant") {
+        return Err(format!(
+            "`{column}` has no message of the assistant, so there is nothing to learn"
+        ));
+    }
+    Ok(turns)
+}
+
+fn turn(message: Value) -> Result<Value, String> {
+    let Value::Object(mut fields) = message else {
+        return Err(format!("is {}, not an object", kind(&message)));
+    };
+    // Parquet fills the fields that only some messages have with nulls, which templates would render.
+    fields.retain(|_, value| !value.is_null());
+    if let (Some(Value::String(from)), Some(value @ Value::String(_))) =
+        (fields.get("from"), fields.get("value"))
+    {
+        let role = match from.as_str() {
+            "human" | "user" => "user",
+            "gpt" | "chatgpt" | "assistant" | "model" => "assistant",
+            other => other,
+        };
+        return Ok(json!({ "role": role, "content": value }));
+    }
+    match fields.get("role") {
+        Some(Value::String(_)) => {}
+        _ => return Err("has no `role`".into()),
+    }
+    let calls = fields.contains_key("tool_calls");
+    match fields.get("content") {
+        Some(Value::String(_) | Value::Array(_)) => Ok(Value::Object(fields)),
+        None if calls => Ok(Value::Object(fields)),
+        _ => Err("has no `content`".into()),
+    }
+}
