@@ -6,9 +6,9 @@ use k8s_openapi::{
     api::{
         apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment},
         core::v1::{
-            ConfigMap, ConfigMapVolumeSource, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction,
-            PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SecretKeySelector, Service, ServicePort,
-            ServiceSpec, Volume, VolumeMount,
+            ConfigMap, ConfigMapVolumeSource, Container, ContainerPort, HTTPGetAction, PodSpec,
+            PodTemplateSpec, Probe, ResourceRequirements, Service, ServicePort, ServiceSpec, Volume,
+            VolumeMount,
         },
     },
     apimachinery::pkg::{
@@ -17,17 +17,16 @@ use k8s_openapi::{
         util::intstr::IntOrString,
     },
 };
-use sha2::{Digest, Sha256};
-use slipway_contract::{RouteTable, RouteVariant};
+use slipway_contract::{HubRef, ModelSource, RouteTable, RouteVariant};
 
 use super::{
-    MODEL_DEPLOYMENT_LABEL, REVISION_LABEL, ROUTES_ANNOTATION, ROUTES_KEY, SERVER_CONTAINER, SOURCES_ANNOTATION,
-    VARIANT_LABEL,
+    ROUTES_KEY, SERVER_CONTAINER, SOURCES_ANNOTATION,
     inputs::{Inputs, Resolved, VariantInput},
 };
 use crate::{
     crd::{ModelDeployment, ResolvedSource, Variant},
-    pods,
+    names::{self, MODEL_DEPLOYMENT_LABEL, REVISION_LABEL, VARIANT_LABEL},
+    pods::{self, Mounts},
     settings::Settings,
 };
 
@@ -65,10 +64,15 @@ pub fn desired(object: &ModelDeployment, inputs: &Inputs, settings: &Settings) -
             Resolved::Missing(_) => None,
         })
         .collect();
-    let services = object.spec.variants.iter().map(|variant| variant_service(object, variant)).collect();
+    let services = object
+        .spec
+        .variants
+        .iter()
+        .map(|variant| variant_service(object, variant))
+        .collect();
     let table = route_table(object, &inputs.variants);
     let text = serde_json::to_string_pretty(&table).expect("a route table is plain data");
-    let routes_hash = short_hash(text.as_bytes());
+    let routes_hash = names::digest(&text);
     Desired {
         servers,
         services,
@@ -97,9 +101,7 @@ pub struct Sources {
 
 /// Hash of everything that decides which files a variant serves.
 pub fn asked(object: &ModelDeployment, variant: &Variant) -> String {
-    let text = serde_json::to_vec(&(&variant.model, &variant.adapters, &object.spec.hub.endpoint))
-        .expect("a spec is plain data");
-    short_hash(&text)
+    names::digest(&(&variant.model, &variant.adapters, &object.spec.hub.endpoint))
 }
 
 /// The split as the router reads it. A variant without any pods yet is listed too: the router gives its share
@@ -112,7 +114,10 @@ fn route_table(object: &ModelDeployment, variants: &[VariantInput<'_>]) -> Route
             .map(|input| RouteVariant {
                 name: input.spec.name.clone(),
                 weight: input.spec.traffic_percent,
-                url: format!("http://{}.{namespace}.svc:{HTTP_PORT}", child_name(object, &input.spec.name)),
+                url: format!(
+                    "http://{}.{namespace}.svc:{HTTP_PORT}",
+                    child_name(object, &input.spec.name)
+                ),
                 revision: input.serving_revision(),
             })
             .collect(),
@@ -134,7 +139,7 @@ fn server(object: &ModelDeployment, variant: &Variant, sources: &Sources, settin
         ..pods::restricted()
     };
     // The revision stands for all that needs new pods, so it is the hash of the pod itself.
-    let revision = short_hash(&serde_json::to_vec(&pod).expect("a pod is plain data"));
+    let revision = names::digest(&pod);
     let mut labels = pods::labels("server", object_name(object), MODEL_DEPLOYMENT_LABEL);
     labels.insert(VARIANT_LABEL.into(), variant.name.clone());
     labels.insert(REVISION_LABEL.into(), revision);
@@ -147,13 +152,19 @@ fn server(object: &ModelDeployment, variant: &Variant, sources: &Sources, settin
         },
         spec: Some(DeploymentSpec {
             replicas: Some(variant.replicas),
-            selector: LabelSelector { match_labels: Some(selector), ..LabelSelector::default() },
+            selector: LabelSelector {
+                match_labels: Some(selector),
+                ..LabelSelector::default()
+            },
             strategy: Some(surge_first()),
             // A large model may load for long; what went wrong is read from the pods, not from this clock.
             progress_deadline_seconds: Some(3600),
             revision_history_limit: Some(2),
             template: PodTemplateSpec {
-                metadata: Some(ObjectMeta { labels: Some(labels), ..ObjectMeta::default() }),
+                metadata: Some(ObjectMeta {
+                    labels: Some(labels),
+                    ..ObjectMeta::default()
+                }),
                 spec: Some(pod),
             },
             ..DeploymentSpec::default()
@@ -164,7 +175,13 @@ fn server(object: &ModelDeployment, variant: &Variant, sources: &Sources, settin
 
 /// The revision that `server` stands for.
 pub fn revision_of(server: &Deployment) -> String {
-    server.metadata.labels.as_ref().and_then(|labels| labels.get(REVISION_LABEL)).cloned().unwrap_or_default()
+    server
+        .metadata
+        .labels
+        .as_ref()
+        .and_then(|labels| labels.get(REVISION_LABEL))
+        .cloned()
+        .unwrap_or_default()
 }
 
 /// The old pods answer until the new ones are ready.
@@ -184,75 +201,56 @@ fn server_container(
     sources: &Sources,
     settings: &Settings,
 ) -> (Container, Vec<Volume>) {
-    let (mut volumes, mut mounts) = pods::scratch();
+    let mut mounts = Mounts::new();
+    let hub = &object.spec.hub;
+    let access = mounts.hub_access(hub, hub.endpoint.as_deref().unwrap_or(&settings.hub_endpoint));
     let mut args = vec![
         format!("--name={}", object_name(object)),
         format!("--listen=0.0.0.0:{HTTP_PORT}"),
         format!("--drain-seconds={DRAIN_SECONDS}"),
-        format!("--model={}", source_argument(&sources.model, "model", &mut volumes, &mut mounts)),
+        format!("--model={}", argument(&mounts.model("model", &sources.model))),
     ];
     for (index, (adapter, source)) in variant.adapters.iter().zip(&sources.adapters).enumerate() {
-        let path = source_argument(source, &format!("adapter-{index}"), &mut volumes, &mut mounts);
-        args.push(format!("--adapter={}={path}", adapter.name));
+        let source = mounts.model(&format!("adapter-{index}"), source);
+        args.push(format!("--adapter={}={}", adapter.name, argument(&source)));
     }
     if let Some(task) = object.spec.task {
         args.push(format!("--task={task:?}"));
     }
-    let endpoint = object.spec.hub.endpoint.clone().unwrap_or_else(|| settings.hub_endpoint.clone());
-    let mut env = vec![pods::variable("HF_ENDPOINT", &endpoint), pods::variable("SLIPWAY_CACHE_DIR", pods::CACHE)];
-    if let Some(secret) = &object.spec.hub.token_secret_ref {
-        env.push(EnvVar {
-            name: "HF_TOKEN".into(),
-            value_from: Some(EnvVarSource {
-                secret_key_ref: Some(SecretKeySelector {
-                    name: secret.name.clone(),
-                    key: secret.key.clone(),
-                    optional: None,
-                }),
-                ..EnvVarSource::default()
-            }),
-            ..EnvVar::default()
-        });
-    }
+    args.extend(
+        access
+            .endpoint
+            .map(|endpoint| format!("--hub-endpoint={endpoint}")),
+    );
+    args.extend(
+        access
+            .token_file
+            .map(|file| format!("--hub-token-file={}", file.display())),
+    );
     let container = Container {
         name: SERVER_CONTAINER.into(),
         image: Some(settings.server_image.clone()),
         image_pull_policy: Some(settings.image_pull_policy.clone()),
         command: Some(vec!["/slipway-server".into()]),
         args: Some(args),
-        env: Some(env),
+        env: Some(vec![pods::variable("SLIPWAY_CACHE_DIR", pods::CACHE)]),
         ports: Some(vec![port("http", HTTP_PORT)]),
         // Live from the first moment, ready once the model is loaded: a model that loads for long is not killed.
         liveness_probe: Some(probe("/healthz", HTTP_PORT, 20, 3)),
         readiness_probe: Some(probe("/health", HTTP_PORT, 1, 3)),
         resources: Some(variant.resources.to_api()),
         security_context: Some(pods::container_security()),
-        volume_mounts: Some(mounts),
+        volume_mounts: Some(mounts.mounts),
         ..Container::default()
     };
-    (container, volumes)
+    (container, mounts.volumes)
 }
 
-/// `hf://owner/name@commit`, or the path at which a claim is mounted for this source.
-fn source_argument(
-    source: &ResolvedSource,
-    role: &str,
-    volumes: &mut Vec<Volume>,
-    mounts: &mut Vec<VolumeMount>,
-) -> String {
-    match (&source.repo, &source.claim) {
-        (Some(repo), _) => format!("hf://{repo}@{}", source.commit.as_deref().unwrap_or("main")),
-        (None, Some(claim)) => {
-            let root = format!("/models/{role}");
-            let (volume, mount) = pods::claim(role, claim, &root);
-            volumes.push(volume);
-            mounts.push(mount);
-            match source.path.as_deref().unwrap_or_default() {
-                "" => root,
-                path => format!("{root}/{path}"),
-            }
-        }
-        (None, None) => unreachable!("a resolved source is a repository or a claim"),
+/// A model as `slipway-server` takes it on its command line.
+fn argument(source: &ModelSource) -> String {
+    match source {
+        ModelSource::Hub(HubRef { repo, revision }) => format!("hf://{repo}@{revision}"),
+        ModelSource::Path(path) => path.display().to_string(),
     }
 }
 
@@ -307,22 +305,23 @@ fn router(object: &ModelDeployment, settings: &Settings) -> Deployment {
         spec: Some(DeploymentSpec {
             // Two, so that a node or a pod that goes away takes no request with it.
             replicas: Some(2),
-            selector: LabelSelector { match_labels: Some(router_selector(object)), ..LabelSelector::default() },
+            selector: LabelSelector {
+                match_labels: Some(router_selector(object)),
+                ..LabelSelector::default()
+            },
             strategy: Some(surge_first()),
             revision_history_limit: Some(2),
             template: PodTemplateSpec {
-                metadata: Some(ObjectMeta { labels: Some(labels), ..ObjectMeta::default() }),
+                metadata: Some(ObjectMeta {
+                    labels: Some(labels),
+                    ..ObjectMeta::default()
+                }),
                 spec: Some(pod),
             },
             ..DeploymentSpec::default()
         }),
         ..Deployment::default()
     }
-}
-
-/// The annotation that makes a kubelet refresh a router pod's mounted table at once instead of within a minute.
-pub fn routes_annotation(hash: &str) -> serde_json::Value {
-    serde_json::json!({ "metadata": { "annotations": { ROUTES_ANNOTATION: hash } } })
 }
 
 fn front(object: &ModelDeployment) -> Service {
@@ -340,7 +339,12 @@ fn front(object: &ModelDeployment) -> Service {
 /// Headless: the router sees each pod's address and balances by requests in flight.
 fn variant_service(object: &ModelDeployment, variant: &Variant) -> Service {
     Service {
-        metadata: metadata(object, &child_name(object, &variant.name), "server", Some(&variant.name)),
+        metadata: metadata(
+            object,
+            &child_name(object, &variant.name),
+            "server",
+            Some(&variant.name),
+        ),
         spec: Some(ServiceSpec {
             cluster_ip: Some("None".into()),
             selector: Some(selector(object, &variant.name)),
@@ -356,7 +360,10 @@ fn metadata(object: &ModelDeployment, name: &str, component: &str, variant: Opti
     if let Some(variant) = variant {
         labels.insert(VARIANT_LABEL.into(), variant.to_owned());
     }
-    ObjectMeta { labels: Some(labels), ..pods::child(object, name) }
+    ObjectMeta {
+        labels: Some(labels),
+        ..pods::child(object, name)
+    }
 }
 
 fn selector(object: &ModelDeployment, variant: &str) -> BTreeMap<String, String> {
@@ -380,19 +387,19 @@ pub fn child_name(object: &ModelDeployment, variant: &str) -> String {
         return name;
     }
     // A Service's name is a DNS label; the hash keeps two long ones apart.
-    format!("{}-{}", name[..54].trim_end_matches('-'), short_hash(name.as_bytes()))
+    format!("{}-{}", name[..46].trim_end_matches('-'), names::digest(&name))
 }
 
 pub(super) fn object_name(object: &ModelDeployment) -> &str {
     object.metadata.name.as_deref().unwrap_or_default()
 }
 
-fn short_hash(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().take(4).map(|byte| format!("{byte:02x}")).collect()
-}
-
 fn port(name: &str, number: i32) -> ContainerPort {
-    ContainerPort { name: Some(name.into()), container_port: number, ..ContainerPort::default() }
+    ContainerPort {
+        name: Some(name.into()),
+        container_port: number,
+        ..ContainerPort::default()
+    }
 }
 
 fn service_port(name: &str, number: i32) -> ServicePort {
@@ -419,5 +426,8 @@ fn probe(path: &str, port: i32, period: i32, failures: i32) -> Probe {
 }
 
 fn amounts(pairs: &[(&str, &str)]) -> BTreeMap<String, Quantity> {
-    pairs.iter().map(|(name, amount)| ((*name).to_owned(), Quantity((*amount).to_owned()))).collect()
+    pairs
+        .iter()
+        .map(|(name, amount)| ((*name).to_owned(), Quantity((*amount).to_owned())))
+        .collect()
 }

@@ -1,19 +1,18 @@
 //! Step: what a ModelDeployment depends on. Reads the cluster and the Hub; changes nothing.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
-use k8s_openapi::api::{
-    apps::v1::Deployment,
-    core::v1::{ConfigMap, Pod},
-};
-use kube::{Api, Client, ResourceExt, api::ListParams};
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+use kube::{Api, ResourceExt, api::ListParams};
 
 use super::{
-    MODEL_DEPLOYMENT_LABEL, SOURCES_ANNOTATION, VARIANT_LABEL,
+    SOURCES_ANNOTATION,
     desired::{self, Sources},
 };
 use crate::{
+    context::Context,
     crd::{ModelDeployment, Variant},
+    names::{MODEL_DEPLOYMENT_LABEL, VARIANT_LABEL},
     sources::{self, Missing, Resolver},
 };
 
@@ -24,10 +23,6 @@ pub struct Inputs<'a> {
     pub variants: Vec<VariantInput<'a>>,
     /// Servers of variants that are no longer in the spec.
     pub orphans: Vec<Deployment>,
-    /// The split as the router has it now.
-    pub routes: Option<ConfigMap>,
-    /// The router as it runs now.
-    pub router: Option<Deployment>,
     /// The router's pods.
     pub router_pods: Vec<Pod>,
 }
@@ -68,28 +63,24 @@ impl VariantInput<'_> {
 /// Reads everything. Sources that were resolved before, and that the spec still asks for, are not asked for
 /// again: the answer stands in an annotation of the server's Deployment.
 pub async fn read<'a>(
-    client: &Client,
-    resolver: &Resolver,
+    context: &Arc<Context>,
     object: &'a ModelDeployment,
 ) -> Result<Inputs<'a>, sources::Error> {
+    let resolver = Resolver::new(context.clone());
     let namespace = object.namespace().unwrap_or_default();
     let owned = ListParams::default().labels(&format!("{MODEL_DEPLOYMENT_LABEL}={}", object.name_any()));
-    let deployments = Api::<Deployment>::namespaced(client.clone(), &namespace).list(&owned).await?.items;
-    let pods = Api::<Pod>::namespaced(client.clone(), &namespace).list(&owned).await?.items;
-    let routes = Api::<ConfigMap>::namespaced(client.clone(), &namespace)
-        .get_opt(&format!("{}-routes", object.name_any()))
-        .await?;
+    let deployments: Api<Deployment> = context.namespaced(&namespace);
+    let pods: Api<Pod> = context.namespaced(&namespace);
 
-    let mut router = None;
     let mut servers: BTreeMap<String, Deployment> = BTreeMap::new();
-    for deployment in deployments {
-        match deployment.labels().get(VARIANT_LABEL).cloned() {
-            Some(variant) => drop(servers.insert(variant, deployment)),
-            None => router = Some(deployment),
+    for deployment in deployments.list(&owned).await?.items {
+        // The router's Deployment has no variant.
+        if let Some(variant) = deployment.labels().get(VARIANT_LABEL).cloned() {
+            servers.insert(variant, deployment);
         }
     }
     let (mut router_pods, mut variant_pods) = (Vec::new(), BTreeMap::<String, Vec<Pod>>::new());
-    for pod in pods {
+    for pod in pods.list(&owned).await?.items {
         match pod.labels().get(VARIANT_LABEL).cloned() {
             Some(variant) => variant_pods.entry(variant).or_default().push(pod),
             None => router_pods.push(pod),
@@ -99,11 +90,20 @@ pub async fn read<'a>(
     let mut variants = Vec::new();
     for spec in &object.spec.variants {
         let server = servers.remove(&spec.name);
-        let resolved = resolve(resolver, object, spec, server.as_ref()).await?;
+        let resolved = resolve(&resolver, object, spec, server.as_ref()).await?;
         let pods = variant_pods.remove(&spec.name).unwrap_or_default();
-        variants.push(VariantInput { spec, resolved, server, pods });
+        variants.push(VariantInput {
+            spec,
+            resolved,
+            server,
+            pods,
+        });
     }
-    Ok(Inputs { variants, orphans: servers.into_values().collect(), routes, router, router_pods })
+    Ok(Inputs {
+        variants,
+        orphans: servers.into_values().collect(),
+        router_pods,
+    })
 }
 
 async fn resolve(
@@ -118,14 +118,19 @@ async fn resolve(
     }
     let namespace = object.namespace().unwrap_or_default();
     let mut resolved = Vec::new();
-    for source in std::iter::once(&variant.model).chain(variant.adapters.iter().map(|adapter| &adapter.model)) {
+    for source in std::iter::once(&variant.model).chain(variant.adapters.iter().map(|adapter| &adapter.model))
+    {
         match resolver.model(&namespace, source, &object.spec.hub).await? {
             Ok(source) => resolved.push(source),
             Err(missing) => return Ok(Resolved::Missing(missing)),
         }
     }
     let model = resolved.remove(0);
-    Ok(Resolved::Known(Sources { asked, model, adapters: resolved }))
+    Ok(Resolved::Known(Sources {
+        asked,
+        model,
+        adapters: resolved,
+    }))
 }
 
 /// What a Deployment's sources were resolved to when it was applied.

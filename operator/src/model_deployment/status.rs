@@ -6,42 +6,72 @@ use kube::ResourceExt;
 use slipway_contract::{Failure, Report};
 
 use super::{
-    REVISION_LABEL, ROUTES_ANNOTATION, SERVER_CONTAINER,
+    ROUTES_ANNOTATION, SERVER_CONTAINER,
     desired::{Desired, object_name, revision_of},
     inputs::{Inputs, Resolved, VariantInput, remembered},
 };
 use crate::{
-    conditions::{self, State},
+    conditions::{self, Standing, Summary, kind},
     crd::{Conditioned, ModelDeployment, ModelDeploymentStatus, VariantPhase, VariantStatus},
+    names::{self, REVISION_LABEL, VARIANT_LABEL},
 };
 
-/// Derives the status from what was read and what was applied.
-pub fn status(object: &ModelDeployment, inputs: &Inputs<'_>, desired: &Desired, now: Timestamp) -> ModelDeploymentStatus {
-    let variants: Vec<VariantStatus> =
-        inputs.variants.iter().map(|input| variant_status(input, desired)).collect();
-    let state = overall(inputs, &variants, desired);
+/// Derives the status from what was read and what was applied. `refused` is what the apiserver had against a
+/// child, which outweighs everything else.
+pub fn status(
+    object: &ModelDeployment,
+    inputs: &Inputs<'_>,
+    desired: &Desired,
+    refused: Option<Summary>,
+    now: Timestamp,
+) -> (ModelDeploymentStatus, Summary) {
+    let variants: Vec<VariantStatus> = inputs
+        .variants
+        .iter()
+        .map(|input| variant_status(input, desired))
+        .collect();
+    let summary = refused.unwrap_or_else(|| overall(inputs, &variants, desired));
+    let generation = object.metadata.generation;
+    let mut conditions = conditions::summarize(object.conditions(), &summary, generation, now);
+    let progressing = variants
+        .iter()
+        .any(|variant| variant.phase == VariantPhase::Progressing);
+    conditions::set(
+        &mut conditions,
+        kind::PROGRESSING,
+        progressing,
+        &summary,
+        generation,
+        now,
+    );
     let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
-    ModelDeploymentStatus {
-        observed_generation: object.metadata.generation,
-        url: Some(format!("http://{}.{namespace}.svc", object_name(object))),
-        summary: Some(summary(&variants)),
+    let status = ModelDeploymentStatus {
+        observed_generation: generation,
+        url: Some(names::deployment_url(object_name(object), namespace)),
+        summary: Some(shares(&variants)),
         variants,
-        conditions: conditions::set(object.conditions(), &state, object.metadata.generation, now),
-    }
+        conditions,
+    };
+    (status, summary)
 }
 
-fn summary(variants: &[VariantStatus]) -> String {
-    let shares: Vec<String> =
-        variants.iter().map(|variant| format!("{}={}%", variant.name, variant.traffic_percent)).collect();
+fn shares(variants: &[VariantStatus]) -> String {
+    let shares: Vec<String> = variants
+        .iter()
+        .map(|variant| format!("{}={}%", variant.name, variant.traffic_percent))
+        .collect();
     shares.join(" ")
 }
 
 fn variant_status(input: &VariantInput<'_>, desired: &Desired) -> VariantStatus {
     let live = input.server.as_ref();
-    let ready = live.and_then(|server| server.status.as_ref()?.ready_replicas).unwrap_or(0);
-    let target = desired.servers.iter().find(|server| {
-        server.labels().get(super::VARIANT_LABEL) == Some(&input.spec.name)
-    });
+    let ready = live
+        .and_then(|server| server.status.as_ref()?.ready_replicas)
+        .unwrap_or(0);
+    let target = desired
+        .servers
+        .iter()
+        .find(|server| server.labels().get(VARIANT_LABEL) == Some(&input.spec.name));
     let wanted = target.map(revision_of).unwrap_or_default();
     let serving = input.serving_revision();
     let complete = live.is_some_and(|server| rolled_out(server, &wanted, input.spec.replicas));
@@ -62,14 +92,22 @@ fn variant_status(input: &VariantInput<'_>, desired: &Desired) -> VariantStatus 
         status.next_model = sources.as_ref().map(|sources| sources.model.clone());
         status.next_adapters = sources.map(|sources| sources.adapters).unwrap_or_default();
     }
-    let failure = input.pods.iter().filter(|pod| revision_label(pod) == wanted).find_map(failure);
+    let failure = input
+        .pods
+        .iter()
+        .filter(|pod| revision_label(pod) == wanted)
+        .find_map(failure);
     (status.phase, status.message) = match (&input.resolved, failure) {
         (Resolved::Missing(missing), _) if ready > 0 => (VariantPhase::Degraded, missing.message.clone()),
         (Resolved::Missing(missing), _) => (VariantPhase::Pending, missing.message.clone()),
         (Resolved::Known(_), _) if complete => (VariantPhase::Ready, String::new()),
         (Resolved::Known(_), Some(text)) => (VariantPhase::Degraded, text),
         (Resolved::Known(_), None) => (
-            if ready > 0 { VariantPhase::Progressing } else { VariantPhase::Pending },
+            if ready > 0 {
+                VariantPhase::Progressing
+            } else {
+                VariantPhase::Pending
+            },
             waiting(input, &wanted, ready),
         ),
     };
@@ -78,7 +116,9 @@ fn variant_status(input: &VariantInput<'_>, desired: &Desired) -> VariantStatus 
 
 /// Whether every pod that is asked for is of this revision and answers, and none is left over.
 fn rolled_out(server: &Deployment, revision: &str, replicas: i32) -> bool {
-    let Some(status) = &server.status else { return false };
+    let Some(status) = &server.status else {
+        return false;
+    };
     revision_of(server) == revision
         && status.observed_generation >= server.metadata.generation
         && status.updated_replicas.unwrap_or(0) == replicas
@@ -88,24 +128,37 @@ fn rolled_out(server: &Deployment, revision: &str, replicas: i32) -> bool {
 
 /// What a variant without a failure waits for.
 fn waiting(input: &VariantInput<'_>, revision: &str, ready: i32) -> String {
-    let unscheduled = input.pods.iter().filter(|pod| revision_label(pod) == revision).find_map(|pod| {
-        let conditions = pod.status.as_ref()?.conditions.as_ref()?;
-        let scheduled = conditions.iter().find(|condition| condition.type_ == "PodScheduled")?;
-        (scheduled.status == "False").then(|| scheduled.message.clone()).flatten()
-    });
+    let unscheduled = input
+        .pods
+        .iter()
+        .filter(|pod| revision_label(pod) == revision)
+        .find_map(|pod| {
+            let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+            let scheduled = conditions
+                .iter()
+                .find(|condition| condition.type_ == "PodScheduled")?;
+            (scheduled.status == "False")
+                .then(|| scheduled.message.clone())
+                .flatten()
+        });
     match unscheduled {
         Some(reason) => format!(
             "variant {} waits for a node: {reason}; lower resources.requests or add nodes",
             input.spec.name
         ),
-        None => format!("variant {} has {ready} of {} pods ready", input.spec.name, input.spec.replicas),
+        None => format!(
+            "variant {} has {ready} of {} pods ready",
+            input.spec.name, input.spec.replicas
+        ),
     }
 }
 
 /// Why a pod's server ended, in its own words where it left some.
 fn failure(pod: &Pod) -> Option<String> {
     let containers = pod.status.as_ref()?.container_statuses.as_ref()?;
-    let container = containers.iter().find(|container| container.name == SERVER_CONTAINER)?;
+    let container = containers
+        .iter()
+        .find(|container| container.name == SERVER_CONTAINER)?;
     let ended = [container.state.as_ref(), container.last_state.as_ref()]
         .into_iter()
         .flatten()
@@ -117,50 +170,91 @@ fn failure(pod: &Pod) -> Option<String> {
                 pod.name_any()
             ));
         }
-        let told = ended.message.as_deref().and_then(|text| serde_json::from_str::<Report<()>>(text).ok());
+        let told = ended
+            .message
+            .as_deref()
+            .and_then(|text| serde_json::from_str::<Report<()>>(text).ok());
         return Some(match told {
             Some(Report::Failure(Failure { message, .. })) => message,
-            _ => format!("server {} ended with exit code {}; see its logs", pod.name_any(), ended.exit_code),
+            _ => format!(
+                "server {} ended with exit code {}; see its logs",
+                pod.name_any(),
+                ended.exit_code
+            ),
         });
     }
     let waiting = container.state.as_ref()?.waiting.as_ref()?;
     let reason = waiting.reason.as_deref()?;
-    matches!(reason, "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "CreateContainerConfigError").then(
-        || format!("server {} cannot start: {reason}: {}", pod.name_any(), waiting.message.as_deref().unwrap_or("")),
+    matches!(
+        reason,
+        "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "CreateContainerConfigError"
     )
+    .then(|| {
+        format!(
+            "server {} cannot start: {reason}: {}",
+            pod.name_any(),
+            waiting.message.as_deref().unwrap_or("")
+        )
+    })
 }
 
-fn overall(inputs: &Inputs<'_>, variants: &[VariantStatus], desired: &Desired) -> State {
-    if let Some(input) = inputs.variants.iter().find_map(|input| match &input.resolved {
-        Resolved::Missing(missing) => Some(missing),
+/// The most pressing thing to say: what is missing, then what failed, then what is on its way.
+fn overall(inputs: &Inputs<'_>, variants: &[VariantStatus], desired: &Desired) -> Summary {
+    let missing = inputs.variants.iter().find_map(|input| match &input.resolved {
+        Resolved::Missing(missing) => Some((input, missing)),
         Resolved::Known(_) => None,
-    }) {
-        return if input.waits { State::reconciling(input.reason, &input.message) } else { State::stalled(input.reason, &input.message) };
+    });
+    if let Some((input, missing)) = missing {
+        let mut summary = missing.summary();
+        summary.message = format!("variant {}: {}", input.spec.name, summary.message);
+        return summary;
     }
-    if let Some(variant) = variants.iter().find(|variant| variant.phase == VariantPhase::Degraded) {
-        return State::stalled("ServerFailed", &format!("variant {}: {}", variant.name, variant.message));
+    if let Some(variant) = variants
+        .iter()
+        .find(|variant| variant.phase == VariantPhase::Degraded)
+    {
+        return Summary::stalled(
+            "ServerFailed",
+            format!("variant {}: {}", variant.name, variant.message),
+        );
     }
-    if let Some(variant) = variants.iter().find(|variant| variant.phase != VariantPhase::Ready) {
-        return State::reconciling("RollingOut", &variant.message);
+    if let Some(variant) = variants
+        .iter()
+        .find(|variant| variant.phase != VariantPhase::Ready)
+    {
+        return Summary::reconciling("RollingOut", &*variant.message);
     }
-    let told = inputs.router_pods.iter().filter(|pod| is_ready(pod)).collect::<Vec<_>>();
-    if told.is_empty() {
-        return State::reconciling("RouterStarting", "the router has no ready pod yet");
+    let routers: Vec<&Pod> = inputs.router_pods.iter().filter(|pod| is_ready(pod)).collect();
+    if routers.is_empty() {
+        return Summary::reconciling("RouterStarting", "the router has no ready pod yet");
     }
-    if told.iter().any(|pod| pod.annotations().get(ROUTES_ANNOTATION) != Some(&desired.routes_hash)) {
-        return State::reconciling("SplitChanging", "the router is being told the new split");
+    if routers
+        .iter()
+        .any(|pod| pod.annotations().get(ROUTES_ANNOTATION) != Some(&desired.routes_hash))
+    {
+        return Summary::reconciling("SplitChanging", "the router is being told the new split");
     }
     if !inputs.orphans.is_empty() {
-        return State::reconciling("Removing", "pods of a removed variant are being drained");
+        return Summary::reconciling("Removing", "pods of a removed variant are being drained");
     }
-    State::ready("Serving", &format!("all variants answer ({})", summary(variants)))
+    Summary::new(
+        Standing::Ready,
+        "Serving",
+        format!("all variants answer ({})", shares(variants)),
+    )
 }
 
 /// Whether the pod takes requests.
 pub fn is_ready(pod: &Pod) -> bool {
-    let ready = pod.status.as_ref().and_then(|status| status.conditions.as_ref()).is_some_and(|conditions| {
-        conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
-    });
+    let ready = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.conditions.as_ref())
+        .is_some_and(|conditions| {
+            conditions
+                .iter()
+                .any(|condition| condition.type_ == "Ready" && condition.status == "True")
+        });
     ready && pod.metadata.deletion_timestamp.is_none()
 }
 

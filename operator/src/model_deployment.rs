@@ -1,0 +1,180 @@
+//! ModelDeployment: serves variants of a model behind one URL. Reconciliation is the steps in this order.
+
+pub mod desired;
+pub mod inputs;
+pub mod status;
+#[cfg(test)]
+mod tests;
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{ConfigMap, Pod, Service},
+};
+use kube::{
+    ResourceExt,
+    core::DeserializeGuard,
+    runtime::{Controller, controller::Action, watcher},
+};
+use serde_json::json;
+
+use crate::{
+    apply::{Applier, ApplyError},
+    backoff::spread,
+    conditions::{Standing, Summary},
+    context::Context,
+    crd::ModelDeployment,
+    names::{MODEL_DEPLOYMENT_LABEL, MODEL_DEPLOYMENT_MANAGER},
+    pods,
+    runner::{self, ReconcileError},
+    sources,
+};
+use desired::Desired;
+use inputs::Inputs;
+
+/// Name of the controller in logs, metrics and events.
+pub const NAME: &str = "ModelDeployment";
+
+/// Annotation of a server's Deployment: what its sources were resolved to.
+const SOURCES_ANNOTATION: &str = "slipway.dev/sources";
+/// Annotation of a router's pod: hash of the split it was told.
+const ROUTES_ANNOTATION: &str = "slipway.dev/routes";
+/// Key of the split in its ConfigMap.
+const ROUTES_KEY: &str = "routes.json";
+/// The container that serves.
+const SERVER_CONTAINER: &str = "server";
+
+/// How soon something that nothing announces is looked at again: a model being published, a split being told.
+const SOON: Duration = Duration::from_secs(5);
+/// How often a settled object is looked at all the same.
+const SELDOM: Duration = Duration::from_secs(1800);
+
+/// Why a reconciliation broke off.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Something could not be read.
+    #[error("failed to read what the ModelDeployment depends on")]
+    Inputs(#[from] sources::Error),
+    /// A child could not be written.
+    #[error("failed to write a child of the ModelDeployment")]
+    Apply(#[from] ApplyError),
+    /// The status could not be written.
+    #[error("failed to write the status")]
+    Status(#[source] kube::Error),
+}
+
+impl ReconcileError for Error {
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Inputs(_) => "InputsFailed",
+            Self::Apply(_) => "ApplyFailed",
+            Self::Status(_) => "StatusFailed",
+        }
+    }
+}
+
+/// Runs the controller until `shutdown` resolves and what is under way has ended.
+pub async fn run(context: Arc<Context>, shutdown: impl Future<Output = ()> + Send + Sync + 'static) {
+    let ours = || watcher::Config::default().labels(MODEL_DEPLOYMENT_LABEL);
+    let objects = Controller::new(
+        context.api::<DeserializeGuard<ModelDeployment>>(),
+        watcher::Config::default(),
+    )
+    .owns(context.api::<Deployment>(), ours())
+    .owns(context.api::<Service>(), ours())
+    .owns(context.api::<ConfigMap>(), ours())
+    // Pods belong to ReplicaSets; their readiness and their last words matter here all the same.
+    .watches(
+        context.api::<Pod>(),
+        ours(),
+        runner::by_label(MODEL_DEPLOYMENT_LABEL),
+    );
+    runner::run(
+        NAME,
+        MODEL_DEPLOYMENT_MANAGER,
+        objects,
+        context,
+        shutdown,
+        reconcile,
+    )
+    .await;
+}
+
+/// Brings the children of `object` into being and says in its status how they are.
+pub async fn reconcile(object: Arc<ModelDeployment>, context: Arc<Context>) -> Result<Action, Error> {
+    let Some(owner) = pods::owner_reference(object.as_ref()) else {
+        return Ok(Action::await_change());
+    };
+    if object.metadata.deletion_timestamp.is_some() {
+        return Ok(Action::await_change());
+    }
+    let namespace = object.namespace().unwrap_or_default();
+    let inputs = inputs::read(&context, &object).await?;
+    let desired = desired::desired(&object, &inputs, &context.settings);
+
+    let applier = Applier::new(&context.client, &namespace, MODEL_DEPLOYMENT_MANAGER, owner);
+    let refused = match apply(&applier, &inputs, &desired).await {
+        Ok(()) => None,
+        // What the apiserver refuses by its content stays refused: a person must change something.
+        Err(error) => Some(Summary::stalled("ChildRefused", error.refusal().ok_or(error)?)),
+    };
+
+    let (status, summary) = status::status(&object, &inputs, &desired, refused, Timestamp::now());
+    context
+        .report(
+            NAME,
+            MODEL_DEPLOYMENT_MANAGER,
+            object.as_ref(),
+            object.status.as_ref(),
+            &status,
+            &summary,
+        )
+        .await
+        .map_err(Error::Status)?;
+    Ok(Action::requeue(spread(if summary.standing == Standing::Ready {
+        SELDOM
+    } else {
+        SOON
+    })))
+}
+
+/// Writes every child. Pods of a removed variant go last, once the router no longer sends them anything.
+async fn apply(applier: &Applier<'_>, inputs: &Inputs<'_>, desired: &Desired) -> Result<(), ApplyError> {
+    let Desired {
+        servers,
+        services,
+        routes,
+        routes_hash,
+        router,
+        front,
+    } = desired;
+    for service in services {
+        applier.ensure::<Service>(service).await?;
+    }
+    for server in servers {
+        applier.ensure::<Deployment>(server).await?;
+    }
+    applier.ensure::<ConfigMap>(routes).await?;
+    applier.ensure::<Deployment>(router).await?;
+    applier.ensure::<Service>(front).await?;
+    let mut told = true;
+    for pod in inputs
+        .router_pods
+        .iter()
+        .filter(|pod| pod.metadata.deletion_timestamp.is_none())
+    {
+        told &= pod.annotations().get(ROUTES_ANNOTATION) == Some(routes_hash);
+        // A kubelet refreshes mounted ConfigMaps within a minute, or at once when the pod changes.
+        let change = json!({ "metadata": { "annotations": { ROUTES_ANNOTATION: routes_hash } } });
+        applier.adjust::<Pod>(pod.clone(), &change).await?;
+    }
+    if told {
+        for orphan in &inputs.orphans {
+            applier.delete::<Deployment>(&orphan.name_any()).await?;
+            applier.delete::<Service>(&orphan.name_any()).await?;
+        }
+    }
+    Ok(())
+}
