@@ -186,3 +186,27 @@ def test_a_hub_that_is_away_is_waited_for(namespace):
     eventually("a message", lambda: "nowhere.hub.svc" in message("tune", namespace, "Ready"), 90)
     assert not is_true(get(KIND, "tune", namespace), "Failed")
     assert HUB_IN_CLUSTER != "http://nowhere.hub.svc"
+
+
+def test_two_workers_train_together(namespace):
+    create(fine_tune_job("pair", namespace, workers=2, hyperparameters={"maxSteps": 6}))
+    job = wait(KIND, "pair", namespace, "Complete", 300)
+    assert job["status"]["progress"]["step"] == 6
+    assert len(pods(namespace)) == 2
+    services = listing("services", namespace, "slipway.dev/fine-tune-job=pair")
+    assert [service["spec"]["clusterIP"] for service in services] == ["None"]
+
+
+def test_a_hub_that_limits_fails_and_drops_connections_is_outlasted(namespace, hub):
+    """Publishing meets 429, 500 and a connection cut half way, and still makes one commit."""
+    faults = [
+        {"match": "^POST /api/models/acme/" + namespace, "status": 429, "headers": {"Retry-After": "1"}, "times": 1},
+        {"match": "^POST /api/models/acme/" + namespace, "status": 500, "times": 1},
+        {"match": "^GET .*all-MiniLM|^GET .*minilm.*safetensors", "dropAfterBytes": 1000000, "times": 1},
+    ]
+    assert request(f"{hub}/_faults", faults)[0] < 300
+    create(fine_tune_job("tune", namespace))
+    job = wait(KIND, "tune", namespace, "Complete", 300)
+    repo = job["status"]["output"]["repo"]
+    commits = request(f"{hub}/api/models/{repo}/commits/main")[2]
+    assert len([commit for commit in commits if "initial" not in commit["title"].lower()]) == 1, commits
