@@ -62,6 +62,7 @@ pub fn all() -> Vec<CustomResourceDefinition> {
 fn finish(crd: CustomResourceDefinition) -> CustomResourceDefinition {
     let mut value = serde_json::to_value(crd).expect("a CRD is plain data");
     slipway_contract::strip_formats(&mut value);
+    loosen(&mut value);
     let rule =
         format!("self.metadata.name.size() <= {MAX_NAME} && self.metadata.name.matches('{LABEL_NAME}')");
     let message = format!(
@@ -73,6 +74,24 @@ fn finish(crd: CustomResourceDefinition) -> CustomResourceDefinition {
             json!([{ "rule": rule, "message": message }]);
     }
     serde_json::from_value(value).expect("what was a CRD still is one")
+}
+
+/// Drops `additionalProperties: false`, which a structural schema may not say, and `nullable`: without it the
+/// apiserver takes a null (an empty value of a template) as an absent field, and rules see it as absent too.
+fn loosen(schema: &mut Value) {
+    match schema {
+        Value::Object(map) => {
+            if map.get("additionalProperties") == Some(&Value::Bool(false)) {
+                map.remove("additionalProperties");
+            }
+            if map.get("nullable") == Some(&Value::Bool(true)) {
+                map.remove("nullable");
+            }
+            map.values_mut().for_each(loosen);
+        }
+        Value::Array(items) => items.iter_mut().for_each(loosen),
+        _ => {}
+    }
 }
 
 /// Why the CRDs could not be written.

@@ -1,0 +1,170 @@
+//! What every controller has at hand. Needs a client.
+
+use std::{
+    collections::HashMap,
+    fmt::Debug,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use k8s_openapi::NamespaceResourceScope;
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    runtime::events::{Event, EventType, Recorder, Reporter},
+};
+use serde::Serialize;
+use slipway_hub::Token;
+
+use crate::{
+    apply::{self, Child},
+    backoff::Backoff,
+    conditions::{self, Summary},
+    crd::{Conditioned, HubSettings},
+    settings::Settings,
+    telemetry::Metrics,
+};
+
+/// What every controller has at hand.
+pub struct Context {
+    /// The apiserver.
+    pub client: Client,
+    /// How this operator was set up.
+    pub settings: Settings,
+    /// Its metrics.
+    pub metrics: Arc<Metrics>,
+    /// Waits of objects that failed.
+    pub backoff: Backoff,
+    /// HTTP client of the trainers' `/progress`.
+    pub http: reqwest::Client,
+    recorder: Recorder,
+    hubs: Mutex<HashMap<String, slipway_hub::Client>>,
+}
+
+impl Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Context {
+    /// A context for `client`; `instance` names this process in events.
+    pub fn new(
+        client: Client,
+        settings: Settings,
+        metrics: Arc<Metrics>,
+        instance: Option<String>,
+    ) -> Result<Self, reqwest::Error> {
+        let reporter = Reporter {
+            controller: "slipway-operator".into(),
+            instance,
+        };
+        Ok(Self {
+            recorder: Recorder::new(client.clone(), reporter),
+            http: reqwest::Client::builder()
+                .connect_timeout(Duration::from_secs(1))
+                .timeout(Duration::from_secs(3))
+                .no_proxy()
+                .build()?,
+            client,
+            settings,
+            metrics,
+            backoff: Backoff::default(),
+            hubs: Mutex::default(),
+        })
+    }
+
+    /// Objects of the namespaces looked at.
+    pub fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        match &self.settings.namespace {
+            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
+            None => Api::all(self.client.clone()),
+        }
+    }
+
+    /// Objects of one namespace.
+    pub fn namespaced<K>(&self, namespace: &str) -> Api<K>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    /// The Hub's address for an object.
+    pub fn hub_endpoint<'a>(&'a self, hub: &'a HubSettings) -> &'a str {
+        hub.endpoint.as_deref().unwrap_or(&self.settings.hub_endpoint)
+    }
+
+    /// A client of an object's Hub. Anonymous ones are kept, since their connections can be used again; one with
+    /// a token lives as long as its use.
+    pub fn hub(
+        &self,
+        hub: &HubSettings,
+        token: Option<Token>,
+    ) -> Result<slipway_hub::Client, slipway_hub::Error> {
+        let endpoint = self.hub_endpoint(hub);
+        if token.is_some() {
+            return slipway_hub::Client::new(endpoint, token);
+        }
+        let mut hubs = self
+            .hubs
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(client) = hubs.get(endpoint) {
+            return Ok(client.clone());
+        }
+        let client = slipway_hub::Client::new(endpoint, None)?;
+        hubs.insert(endpoint.to_owned(), client.clone());
+        Ok(client)
+    }
+
+    /// Writes `status` unless the object says it already, then records one event if the transition from
+    /// `before` to `summary` is one.
+    pub async fn report<K, S>(
+        &self,
+        controller: &'static str,
+        manager: &str,
+        object: &K,
+        written: Option<&S>,
+        status: &S,
+        summary: &Summary,
+    ) -> Result<(), kube::Error>
+    where
+        K: Child + Conditioned,
+        S: Serialize + PartialEq,
+    {
+        if written == Some(status) {
+            return Ok(());
+        }
+        apply::apply_status(&self.client, manager, object, status).await?;
+        self.metrics.status_written(controller);
+        if let Some(summary) = conditions::transition(object.conditions(), summary) {
+            self.metrics.transitioned(controller, &summary.reason);
+            tracing::info!(reason = %summary.reason, message = %summary.message, "transition");
+            self.record(object, summary).await;
+        }
+        Ok(())
+    }
+
+    /// Records an event. One that cannot be written is logged only: the status holds the same words.
+    pub async fn record<K: Child>(&self, object: &K, summary: &Summary) {
+        let event = Event {
+            type_: if summary.is_warning() {
+                EventType::Warning
+            } else {
+                EventType::Normal
+            },
+            reason: summary.reason.clone(),
+            note: Some(summary.message.chars().take(1000).collect()),
+            action: "Reconcile".into(),
+            secondary: None,
+        };
+        if let Err(error) = self.recorder.publish(&event, &object.object_ref(&())).await {
+            tracing::warn!(%error, object = %object.name_any(), "failed to record an event");
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! Names that more than one controller or a person relies on. Pure: no client.
+
+/// Field manager of the FineTuneJob controller.
+pub const FINE_TUNE_JOB_MANAGER: &str = "slipway-fine-tune-job";
+/// Field manager of the EvalRun controller.
+pub const EVAL_RUN_MANAGER: &str = "slipway-eval-run";
+/// Field manager of the ModelDeployment controller.
+pub const MODEL_DEPLOYMENT_MANAGER: &str = "slipway-model-deployment";
+
+/// Label that names the FineTuneJob a child belongs to.
+pub const FINE_TUNE_JOB_LABEL: &str = "slipway.dev/fine-tune-job";
+/// Label that names the EvalRun a child belongs to.
+pub const EVAL_RUN_LABEL: &str = "slipway.dev/eval-run";
+/// Label that names the ModelDeployment a child belongs to.
+pub const MODEL_DEPLOYMENT_LABEL: &str = "slipway.dev/model-deployment";
+/// Label that names the variant a child belongs to.
+pub const VARIANT_LABEL: &str = "slipway.dev/variant";
+/// Label that names the revision a child belongs to.
+pub const REVISION_LABEL: &str = "slipway.dev/revision";
+
+/// Name of the Job of a FineTuneJob; an operator that was restarted finds it again by it.
+pub fn train_job(fine_tune_job: &str) -> String {
+    format!("{fine_tune_job}-train")
+}
+
+/// Name of the PersistentVolumeClaim of a FineTuneJob.
+pub fn checkpoint_claim(fine_tune_job: &str) -> String {
+    format!("{fine_tune_job}-checkpoints")
+}
+
+/// Where the result is within that claim.
+pub const OUTPUT_PATH: &str = "output";
+
+/// Name of the Job of an EvalRun.
+pub fn eval_job(eval_run: &str) -> String {
+    format!("{eval_run}-eval")
+}
+
+/// The Service of a ModelDeployment, as clients of the cluster call it.
+pub fn deployment_url(model_deployment: &str, namespace: &str) -> String {
+    format!("http://{model_deployment}.{namespace}.svc")
+}
+
+/// Sixteen hexadecimal digits that stand for `value`: equal content, equal digest, in every version of Rust.
+pub fn digest<T: serde::Serialize>(value: &T) -> String {
+    use sha2::{Digest, Sha256};
+    let bytes = serde_json::to_vec(value).expect("plain data");
+    Sha256::digest(&bytes)
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
