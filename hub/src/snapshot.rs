@@ -209,6 +209,8 @@ impl Client {
                 }
             };
             if let Some(message) = broken {
+                // Should this process end here, the next one goes on from what arrived.
+                transfer.flush().await?;
                 patience.failed(message).await?;
             }
         }
@@ -261,6 +263,11 @@ impl Transfer {
         self.length += bytes.len() as u64;
         let written = self.file.write_all(bytes).await;
         written.map_err(|error| Error::io("write", &self.path, error))
+    }
+
+    async fn flush(&mut self) -> Result<(), Error> {
+        let flushed = self.file.flush().await;
+        flushed.map_err(|error| Error::io("write", &self.path, error))
     }
 
     async fn restart(&mut self) -> Result<(), Error> {

@@ -3,9 +3,21 @@
 //! Only the bytes of what is set or merged change. Prose, key order, comments, quoting and line endings of
 //! everything else stay as they are, and doing the same thing twice changes nothing the second time.
 
-use std::fmt;
+mod edit;
+mod render;
+mod results;
+mod tree;
 
+use std::fmt;
+use std::ops::Range;
+use std::sync::LazyLock;
+
+use regex::Regex;
 use serde_json::Value;
+
+use edit::{Document, not_a_mapping};
+
+pub use results::{EvalEntry, EvalResult, Source, eval_results_yaml};
 
 /// Why a card cannot be edited. It is then left alone.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -30,80 +42,126 @@ pub enum CardError {
     },
 }
 
-/// A figure for a model card: one metric on one split of one dataset. Those fields that are set, other than the
-/// value, tell whether two results are the same measurement (as `metadata_update` of huggingface_hub does).
-#[derive(Clone, Debug, PartialEq)]
-pub struct EvalResult {
-    /// For instance `text-classification`.
-    pub task_type: String,
-    /// Dataset id, for instance `acme/finance-tweets`.
-    pub dataset_type: String,
-    /// Dataset name for people.
-    pub dataset_name: String,
-    /// Split, for instance `test`.
-    pub dataset_split: Option<String>,
-    /// Commit of the dataset.
-    pub dataset_revision: Option<String>,
-    /// For instance `accuracy`.
-    pub metric_type: String,
-    /// Metric name for people, for instance `F1 (macro)`.
-    pub metric_name: Option<String>,
-    /// The value.
-    pub value: f64,
-    /// Who or what measured it.
-    pub source: Option<Source>,
-}
-
-/// Where a figure comes from.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Source {
-    /// For people.
-    pub name: String,
-    /// An address a person can open.
-    pub url: String,
-}
+/// The front matter as `huggingface_hub` finds it; an empty one is found too.
+static FRONT_MATTER: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"^(\s*---(?:\r\n|\r|\n))((?s:.*?(?:\r\n|\r|\n))??)(---[ \t]*(?:\r\n|\n|$))")
+        .expect("a constant pattern")
+});
 
 /// A model card: front matter and prose.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Card {
     text: String,
+    /// Where the YAML between the two `---` lines is.
+    metadata: Option<Range<usize>>,
+    /// Where the prose begins.
+    body: usize,
 }
 
 impl Card {
     /// Reads a card. Text without front matter is a card with prose only.
-    pub fn parse(_text: &str) -> Result<Self, CardError> {
-        todo!()
+    pub fn parse(text: &str) -> Result<Self, CardError> {
+        let card = Self::located(text.to_owned());
+        let document = card.document()?;
+        match document.value() {
+            Value::Null | Value::Object(_) => Ok(card),
+            _ => Err(not_a_mapping()),
+        }
+    }
+
+    fn located(text: String) -> Self {
+        let found = FRONT_MATTER
+            .captures(&text)
+            .and_then(|found| Some((found.get(2)?.range(), found.get(0)?.end())));
+        let (metadata, body) = match found {
+            Some((metadata, body)) => (Some(metadata), body),
+            None => (None, 0),
+        };
+        Self { text, metadata, body }
+    }
+
+    fn document(&self) -> Result<Document, CardError> {
+        let yaml = self.metadata.clone().map_or("", |range| &self.text[range]);
+        Document::parse(yaml, line_break(&self.text))
+    }
+
+    fn put_document(&mut self, document: &Document) {
+        let text = match &self.metadata {
+            Some(range) => {
+                let mut text = self.text.clone();
+                text.replace_range(range.clone(), document.text());
+                text
+            }
+            None => {
+                let end = line_break(&self.text);
+                format!("---{end}{}---{end}{}", document.text(), self.text)
+            }
+        };
+        *self = Self::located(text);
     }
 
     /// The value of a top-level key of the front matter.
-    pub fn get(&self, _key: &str) -> Option<Value> {
-        todo!()
+    pub fn get(&self, key: &str) -> Option<Value> {
+        let document = self.document().ok()?;
+        Some(document.root()?.get(key)?.value())
     }
 
     /// Sets a top-level key of the front matter; true when that changed anything.
-    pub fn set(&mut self, _key: &str, _value: &Value) -> Result<bool, CardError> {
-        todo!()
+    pub fn set(&mut self, key: &str, value: &Value) -> Result<bool, CardError> {
+        let mut document = self.document()?;
+        if document
+            .root()
+            .and_then(|root| root.get(key))
+            .map(tree::Node::value)
+            .as_ref()
+            == Some(value)
+        {
+            return Ok(false);
+        }
+        document.set(key, value)?;
+        self.put_document(&document);
+        Ok(true)
     }
 
-    /// Adds those of `items` that are missing to a list such as `tags`; true when any was.
-    pub fn extend(&mut self, _key: &str, _items: &[&str]) -> Result<bool, CardError> {
-        todo!()
-    }
-
-    /// Merges figures into `model-index` under the model `name`: a figure measured before is replaced, a new one
-    /// appended, all others stay; true when anything changed.
-    pub fn merge_model_index(&mut self, _name: &str, _results: &[EvalResult]) -> Result<bool, CardError> {
-        todo!()
+    /// Adds those of `items` that are missing to a list such as `tags` (a lone value becomes a list); true when
+    /// any was.
+    pub fn extend(&mut self, key: &'static str, items: &[&str]) -> Result<bool, CardError> {
+        let mut changed = false;
+        for item in items {
+            let item = Value::from(*item);
+            let mut document = self.document()?;
+            match self.get(key) {
+                None | Some(Value::Null) => document.set(key, &Value::Array(vec![item]))?,
+                Some(Value::Array(known)) if known.contains(&item) => continue,
+                Some(Value::Array(known)) if known.is_empty() => {
+                    document.set(key, &Value::Array(vec![item]))?;
+                }
+                Some(Value::Array(_)) => document.append(&[edit::Step::Key(key)], &item)?,
+                Some(Value::Object(_)) => {
+                    return Err(CardError::Shape {
+                        key: key.into(),
+                        expected: "a list",
+                    });
+                }
+                Some(one) if one == item => continue,
+                Some(one) => document.set(key, &Value::Array(vec![one, item]))?,
+            }
+            self.put_document(&document);
+            changed = true;
+        }
+        Ok(changed)
     }
 
     /// The prose.
     pub fn body(&self) -> &str {
-        todo!()
+        &self.text[self.body..]
     }
 
     /// Replaces the prose.
-    pub fn set_body(&mut self, _body: &str) {
-        todo!()
+    pub fn set_body(&mut self, body: &str) {
+        self.text.truncate(self.body);
+        self.text.push_str(body);
+        *self = Self::located(std::mem::take(&mut self.text));
     }
 }
 
@@ -113,26 +171,13 @@ impl fmt::Display for Card {
     }
 }
 
-/// One entry of a file in `.eval_results/`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct EvalEntry {
-    /// Dataset id, for instance `acme/finance-tweets`.
-    pub dataset_id: String,
-    /// Task within the dataset, for instance `text-classification/accuracy`.
-    pub task_id: String,
-    /// Commit of the dataset.
-    pub revision: Option<String>,
-    /// The value.
-    pub value: f64,
-    /// Day of the measurement, `YYYY-MM-DD`.
-    pub date: Option<String>,
-    /// Where the figure comes from.
-    pub source: Option<Source>,
-    /// For people: number of examples, interval.
-    pub notes: Option<String>,
+/// The line ending a text uses: that of its first line. A lone `\r` ends no front matter for the Hub's clients.
+fn line_break(text: &str) -> &'static str {
+    match text.find('\n') {
+        Some(at) if text[..at].ends_with('\r') => "\r\n",
+        _ => "\n",
+    }
 }
 
-/// The text of a file in `.eval_results/` with `entries` merged into what it holds (`None`: no file yet).
-pub fn eval_results_yaml(_existing: Option<&str>, _entries: &[EvalEntry]) -> Result<String, CardError> {
-    todo!()
-}
+#[cfg(test)]
+mod tests;
