@@ -1,1 +1,21 @@
-//! Slipway.
+//! Serving: `slipway-server` answers requests with one model and its adapters.
+//!
+//! A request passes [`http`] (routes), [`openai`] (strict reading of parameters) and [`served`] (names,
+//! tokens, limits), waits in a bounded [`queue`] and is computed by the one thread of [`engine`], which batches
+//! all that are under way.
+
+pub mod app;
+pub mod cli;
+pub mod engine;
+pub mod error;
+pub mod http;
+pub mod metrics;
+pub mod openai;
+pub mod queue;
+pub mod run;
+pub mod sampling;
+pub mod served;
+pub mod sse;
+pub mod startup;
+pub mod stop;
+pub mod token_text;
