@@ -161,6 +161,26 @@ spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}
     eventually(lambda: not list(folders.iterdir()), what="the removal of the volume's folder")
 
 
+def test_a_disk_that_fills_says_so_and_a_pod_that_takes_too_much_memory_is_killed_for_it(cluster: Cluster) -> None:
+    cluster.apply("""
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: small, namespace: strict}
+spec: {storageClassName: memory, accessModes: [ReadWriteOnce], resources: {requests: {storage: 5Mi}}}
+""")
+    cluster.apply(job(
+        "fill", "! dd if=/dev/zero of=/data/file bs=1M count=10",
+        pod="volumes: [{name: data, persistentVolumeClaim: {claimName: small}}]", mounts="[{name: data, mountPath: /data}]",
+    ))
+    complete(cluster, "fill")
+    assert "No space left on device" in cluster.logs("-n", "strict", "job/fill")
+    cluster.kubectl("delete", "-n", "strict", "job/fill", "pvc/small", "--wait")
+    cluster.kubectl("run", "greedy", "--image=slipway.dev/busybox:test", "--restart=Never", "--overrides", json.dumps({
+        "spec": {"containers": [{"name": "greedy", "image": "slipway.dev/busybox:test", "command": ["tail", "/dev/zero"],
+                                 "resources": {"limits": {"memory": "30Mi"}}}]}}))
+    cluster.kubectl("wait", "pod/greedy", "--for=jsonpath={.status.containerStatuses[0].state.terminated.reason}=OOMKilled", "--timeout=60s")
+
+
 def test_the_workers_of_a_job_find_each_other_by_name(cluster: Cluster) -> None:
     cluster.apply("""
 apiVersion: v1

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"slipway.dev/e2e/cluster/internal/layout"
 )
@@ -118,7 +119,7 @@ func TestALockIsHeldAndGoesWithItsCluster(t *testing.T) {
 	select {
 	case <-second:
 		t.Fatal("two hold the lock")
-	default:
+	case <-time.After(100 * time.Millisecond):
 	}
 	unlock()
 	(<-second)()
