@@ -37,7 +37,7 @@ Examples:
 // Clap shows these comments as help, where Markdown would only be noise.
 #[allow(clippy::doc_markdown)]
 #[derive(Clone, Debug, Parser)]
-#[command(name = "slipway-server", version, after_help = AFTER_HELP, max_term_width = 110)]
+#[command(name = "slipway-server", version, after_help = AFTER_HELP, max_term_width = 110, args_override_self = true)]
 pub struct Cli {
     /// Configuration file (YAML or JSON); other options override its fields
     #[arg(long, value_name = "FILE", required_unless_present = "model")]

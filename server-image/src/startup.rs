@@ -168,7 +168,7 @@ fn build(
         Task::CausalLM => Head::CausalLm,
         Task::Embedding => Head::Embedding,
         Task::SequenceClassification => Head::SequenceClassification {
-            labels: files.labels().unwrap_or_default(),
+            labels: labels(&files, &local.adapters),
         },
     };
     let options = LoadOptions {
@@ -222,6 +222,22 @@ fn task_type(directory: &Path) -> Option<Task> {
         "FEATURE_EXTRACTION" => Some(Task::Embedding),
         _ => None,
     }
+}
+
+/// Names of the classes: the base's, else those an adapter brings, else what transformers calls two classes.
+fn labels(files: &ModelFiles, adapters: &[LocalAdapter]) -> Vec<String> {
+    let of_adapter = |adapter: &LocalAdapter| -> Option<Vec<String>> {
+        let text = std::fs::read_to_string(adapter.directory.join("config.json")).ok()?;
+        let config: Value = serde_json::from_str(&text).ok()?;
+        let map = config["id2label"].as_object()?;
+        (0..map.len())
+            .map(|id| Some(map.get(&id.to_string())?.as_str()?.to_owned()))
+            .collect()
+    };
+    files
+        .labels()
+        .or_else(|| adapters.iter().find_map(of_adapter))
+        .unwrap_or_else(|| vec!["LABEL_0".into(), "LABEL_1".into()])
 }
 
 fn detect(files: &ModelFiles, hints: &[Option<Task>]) -> Result<Task, ModelError> {
