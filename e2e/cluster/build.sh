@@ -12,6 +12,7 @@ packages=(containerd runc containernetworking-plugins iptables buildah crun busy
 fail() { echo "e2e/cluster/build.sh: $*" >&2; exit 1; }
 
 # step WHAT COMMAND...: one line with the time it took; the command's output only with V=1 or when it fails.
+# Within the command `set -e` is off, since its status is asked for.
 step() {
   local what=$1 begin=$SECONDS log
   shift
@@ -60,10 +61,9 @@ build_cluster() {
   local minor=${kubernetes#v1.}
   # Without these, clients would be told v0.0.0.
   (cd "$here" && go build -trimpath -o "$bin/slipway-cluster.new" -ldflags "-s -w \
-    -X $version.gitVersion=$kubernetes -X $version.gitMajor=1 -X $version.gitMinor=${minor%%.*}" ./cmd/slipway-cluster)
+    -X $version.gitVersion=$kubernetes -X $version.gitMajor=1 -X $version.gitMinor=${minor%%.*}" ./cmd/slipway-cluster) || return
   # A running cluster keeps the file it was started from.
-  mv "$bin/slipway-cluster.new" "$bin/slipway-cluster"
-  ln -sfn slipway-cluster "$bin/kubectl"
+  mv "$bin/slipway-cluster.new" "$bin/slipway-cluster" && ln -sfn slipway-cluster "$bin/kubectl"
 }
 
 build_helm() {

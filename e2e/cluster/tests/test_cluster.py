@@ -7,10 +7,11 @@ import re
 import socket
 import subprocess
 import threading
+import urllib.request
 from collections.abc import Callable, Iterator
 
 import pytest
-from conftest import PROGRAM, Cluster, eventually, run
+from conftest import PROGRAM, Cluster, eventually
 
 RESTRICTED = "{allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}"
 POD_SECURITY = "{runAsNonRoot: true, runAsUser: 10001, runAsGroup: 10001, fsGroup: 10001, seccompProfile: {type: RuntimeDefault}}"
@@ -130,7 +131,8 @@ def test_services_are_reached_from_this_machine_by_port_forward(cluster: Cluster
     ) as forward:
         try:
             port = re.search(r"127.0.0.1:(\d+)", forward.stdout.readline()).group(1)
-            assert run("wget", "-qO-", f"http://127.0.0.1:{port}/").stdout.startswith("web-")
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as answer:
+                assert answer.read().startswith(b"web-")
         finally:
             forward.terminate()
 
