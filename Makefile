@@ -52,7 +52,7 @@ lint: packages tools ## Formats checked, clippy, licences, shell, Go vet
 	@$(STEP) "cargo fmt --check" cargo fmt --all --check
 	@$(STEP) "cargo clippy" cargo clippy --release --all-targets -- -D warnings
 	@$(STEP) "licences and advisories of dependencies" e2e/lib/licences.sh
-	@$(STEP) "go vet" bash -c 'for d in e2e/cluster e2e/hub; do (cd $$d && CGO_ENABLED=0 go vet ./...); done'
+	@$(STEP) "go vet" bash -c 'cd e2e/hub && CGO_ENABLED=0 go vet ./...'
 
 bench: packages venv binaries seed ## Measures against the peers (CASE=name for one)
 	@$(PYTHON) bench/bench.py $(CASE)
@@ -77,7 +77,7 @@ test-rust: packages tools seed
 	@SHOW='^test result' $(STEP) "unit and integration tests (Rust)" e2e/lib/test-rust.sh
 
 test-go: packages
-	@SHOW='^(ok|FAIL|---)' $(STEP) "unit tests (Go)" bash -c 'for d in e2e/hub e2e/cluster; do (cd $$d && CGO_ENABLED=0 go test ./...); done'
+	@SHOW='^(ok|FAIL|---)' $(STEP) "unit tests (Go)" e2e/lib/test-go.sh
 
 test-python: packages venv tools binaries seed
 	@SHOW='(passed|failed|error)' $(STEP) "reference implementations and official clients (Python)" e2e/lib/test-python.sh

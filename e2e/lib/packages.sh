@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that builds and tests need, where they are missing. Starts no service.
 set -euo pipefail
-needed=(buildah busybox-static ca-certificates cmake conntrack containerd containernetworking-plugins crun curl git
-  g++ iptables iproute2 make openssl pkg-config runc socat util-linux)
+needed=(buildah busybox-static ca-certificates cmake containerd containernetworking-plugins crun curl file g++ git
+  iproute2 iptables make pkg-config runc util-linux)
 missing=()
 for package in "${needed[@]}"; do
   dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
