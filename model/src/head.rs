@@ -127,7 +127,7 @@ impl Classifier {
         match self.architecture {
             Architecture::DistilBert => modules.insert(0, "pre_classifier"),
             Architecture::Bert if drawn.iter().any(|name| name.ends_with("pooler.dense")) => {
-                modules.push("pooler")
+                modules.push("pooler");
             }
             _ => {}
         }
@@ -228,15 +228,18 @@ impl Pooling {
         });
         let config = files.json("1_Pooling/config.json")?.unwrap_or(Value::Null);
         let on = |key: &str| config[key].as_bool() == Some(true);
-        let kind = match config["pooling_mode"].as_str() {
-            Some("mean") => Some(PoolingKind::Mean),
-            Some("cls") => Some(PoolingKind::First),
-            Some("lasttoken") => Some(PoolingKind::Last),
-            Some(_) => None,
-            None if config.is_null() || on("pooling_mode_mean_tokens") => Some(PoolingKind::Mean),
-            None if on("pooling_mode_cls_token") => Some(PoolingKind::First),
-            None if on("pooling_mode_lasttoken") => Some(PoolingKind::Last),
-            None => None,
+        let name = match config["pooling_mode"].as_str() {
+            Some(name) => name,
+            None if config.is_null() || on("pooling_mode_mean_tokens") => "mean",
+            None if on("pooling_mode_cls_token") => "cls",
+            None if on("pooling_mode_lasttoken") => "lasttoken",
+            None => "another",
+        };
+        let kind = match name {
+            "mean" => Some(PoolingKind::Mean),
+            "cls" => Some(PoolingKind::First),
+            "lasttoken" => Some(PoolingKind::Last),
+            _ => None,
         };
         kind.map(|kind| Self { kind, normalise })
             .ok_or_else(|| ModelError::UnsupportedSetting {

@@ -27,6 +27,7 @@ pub(crate) enum TaskType {
 
 /// `adapter_config.json` as PEFT 0.21 writes it, as far as it matters to a LoRA.
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "PEFT's format")]
 pub(crate) struct PeftConfig {
     #[serde(default)]
     alpha_pattern: BTreeMap<String, f64>,

@@ -1,0 +1,45 @@
+"""Tiny models made by transformers, and our own programs to run on them."""
+
+import json
+import os
+import pathlib
+import subprocess
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(scope="session")
+def examples():
+    """Builds the example programs and gives a function that runs one of them."""
+    out = subprocess.run(
+        ["cargo", "build", "--release", "-p", "slipway-model", "--examples", "--message-format=json"],
+        cwd=ROOT, check=True, capture_output=True, text=True,
+    ).stdout
+    programs = {}
+    for line in out.splitlines():
+        message = json.loads(line)
+        if message.get("executable") and "example" in message["target"]["kind"]:
+            programs[message["target"]["name"]] = message["executable"]
+
+    def run(name, *arguments, stdin=""):
+        done = subprocess.run(
+            [programs[name], *map(str, arguments)], input=stdin, capture_output=True, text=True, timeout=300,
+            env={**os.environ, "RUST_BACKTRACE": "1"},
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def ours(examples):
+    """Our results for sequences of token ids: `ours(model, task, ids, adapter=None)`."""
+
+    def run(model, task, ids, adapter=None):
+        arguments = [model, task] + ([adapter] if adapter else [])
+        return json.loads(examples("logits", *arguments, stdin=json.dumps(ids)))
+
+    return run
