@@ -214,14 +214,19 @@ pub fn publish(
                 }
             }
             let text = fs::read_to_string(written.directory.join(CARD)).unwrap_or_default();
-            let merged = match reader.read(CARD).await? {
-                Some(bytes) => match std::str::from_utf8(&bytes) {
-                    Ok(existing) => card::merged(existing, &text, facts).unwrap_or(text),
-                    Err(_) => text,
-                },
-                None => text,
+            // A card that cannot be edited safely is left as people wrote it.
+            let card = match reader.read(CARD).await? {
+                Some(existing) => std::str::from_utf8(&existing)
+                    .ok()
+                    .and_then(|existing| card::merged(existing, &text, facts).ok()),
+                None => Some(text),
             };
-            operations.push(Operation::add(CARD, merged));
+            match card {
+                Some(card) => operations.push(Operation::add(CARD, card)),
+                None => host
+                    .terminal
+                    .say("warning: the repository's README.md has no valid front matter and stays as it is"),
+            }
             for name in stale {
                 if reader.read(name).await?.is_some() {
                     operations.push(Operation::delete(*name));

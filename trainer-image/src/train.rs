@@ -17,6 +17,10 @@ mod validation;
 
 use slipway_contract::{Failure, FailureReason, Method, Metric, Phase, TrainConfig, TrainOutcome};
 
+pub(crate) use self::compute::failure as compute_failure;
+pub(crate) use self::corpus::{Encoder, tokenizer_failure};
+pub(crate) use self::prepare::device;
+
 use self::checkpoint::Store;
 use self::group::Group;
 use self::prepare::{Prepared, check, fingerprint, prepare};

@@ -229,3 +229,56 @@ fn turn(message: Value) -> Result<Value, String> {
         _ => Err("has no `content`".into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(value: Value) -> Row {
+        match value {
+            Value::Object(row) => row,
+            other => panic!("{other} is no row"),
+        }
+    }
+
+    #[test]
+    fn input_belongs_to_the_prompt_where_there_is_any() {
+        let roles = Roles::Completion {
+            prompt: "instruction".into(),
+            input: Some("input".into()),
+            completion: "output".into(),
+        };
+        let prompt = |input: Value| {
+            let cells = json!({ "instruction": "Add", "input": input, "output": "3" });
+            match example(&roles, row(cells)).unwrap() {
+                Example::Completion { prompt, .. } => prompt,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(prompt(json!("1 2")), "Add\n\n1 2");
+        assert_eq!(
+            (prompt(json!("")), prompt(Value::Null)),
+            ("Add".into(), "Add".into())
+        );
+        let empty = example(&roles, row(json!({ "instruction": "Add", "output": " " })));
+        assert_eq!(empty, Err("`output` is empty".into()));
+    }
+
+    #[test]
+    fn conversations_of_both_shapes_are_read() {
+        let read = |messages: Value| turns(messages, "messages");
+        let plain = read(
+            json!([{ "role": "user", "content": "hi", "name": null }, { "role": "assistant", "content": "ho" }]),
+        );
+        let shared = read(json!([{ "from": "human", "value": "hi" }, { "from": "gpt", "value": "ho" }]));
+        assert_eq!(plain, shared);
+        assert_eq!(plain.unwrap()[0], json!({ "role": "user", "content": "hi" }));
+        let error = |messages: Value| read(messages).unwrap_err();
+        assert_eq!(error(json!("hi")), "`messages` is text, not a list of messages");
+        assert_eq!(
+            error(json!([{ "role": "user", "content": 3 }])),
+            "message 1 has no `content`"
+        );
+        assert!(error(json!([{ "role": "user", "content": "hi" }])).contains("no message of the assistant"));
+    }
+}

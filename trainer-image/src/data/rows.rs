@@ -274,3 +274,6 @@ fn object(value: Value) -> Result<Row, String> {
         _ => Err("no JSON object".into()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -342,3 +342,6 @@ fn limits(text: &mut String, facts: &Facts) {
         text.push_str("It was not evaluated on held-out examples.\n");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -136,7 +136,7 @@ pub(super) fn clip(norm: f64, limit: f64) -> f64 {
 }
 
 /// A failed computation.
-pub(super) fn failure(error: candle_core::Error) -> Failure {
+pub(crate) fn failure(error: candle_core::Error) -> Failure {
     ModelError::from(error).failure()
 }
 

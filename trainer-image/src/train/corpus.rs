@@ -256,7 +256,8 @@ impl Encoded {
 }
 
 /// Turns examples into tokens.
-struct Encoder<'a> {
+#[derive(Debug)]
+pub(crate) struct Encoder<'a> {
     tokenizer: &'a Tokenizer,
     template: Option<ChatTemplate>,
     task: Task,
@@ -264,7 +265,32 @@ struct Encoder<'a> {
     train_on_prompt: bool,
 }
 
-impl Encoder<'_> {
+impl<'a> Encoder<'a> {
+    /// Texts are cut to `limit` tokens; `train_on_prompt` marks prompts as learned too.
+    pub(crate) fn new(
+        tokenizer: &'a Tokenizer,
+        task: Task,
+        limit: usize,
+        train_on_prompt: bool,
+    ) -> Result<Self, Failure> {
+        Ok(Self {
+            tokenizer,
+            template: match tokenizer.chat_template() {
+                Some(_) if task == Task::CausalLM => Some(ChatTemplate::of(tokenizer).map_err(chat_failure)?),
+                _ => None,
+            },
+            task,
+            limit,
+            train_on_prompt,
+        })
+    }
+
+    /// Token ids of an example, and for each whether it is learned (causal LM).
+    pub(crate) fn tokens(&self, example: Example) -> Result<(Vec<u32>, Vec<bool>), Rejected> {
+        let (sequence, ..) = self.encode(example)?;
+        Ok((sequence.ids, sequence.learned))
+    }
+
     fn read(
         &self,
         layout: &Layout,
@@ -418,7 +444,7 @@ fn token_rejected(error: TokenizerError) -> Rejected {
 }
 
 /// What a tokenizer's error means for the run.
-pub(super) fn tokenizer_failure(error: &TokenizerError) -> Failure {
+pub(crate) fn tokenizer_failure(error: &TokenizerError) -> Failure {
     let reason = match error {
         TokenizerError::Limit { .. } => FailureReason::InvalidConfig,
         TokenizerError::Missing { .. } | TokenizerError::Damaged { .. } => FailureReason::InvalidModel,

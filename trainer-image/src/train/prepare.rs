@@ -76,9 +76,6 @@ pub(super) fn check(config: &TrainConfig) -> Result<(), Failure> {
             config.task
         ));
     }
-    if config.evaluation.early_stopping.is_some() && config.dataset.validation.is_none() {
-        return invalid("evaluation.earlyStopping needs held-out examples; set dataset.validation to a fraction or a split".into());
-    }
     Ok(())
 }
 
@@ -101,6 +98,12 @@ pub(super) fn prepare(config: &TrainConfig, host: &Host, client: &Client) -> Res
         .notes
         .iter()
         .for_each(|note| host.terminal.say(&format!("note: {note}")));
+    if config.evaluation.early_stopping.is_some() && corpora.validation.is_none() {
+        return Err(Failure::new(
+            FailureReason::InvalidConfig,
+            "evaluation.earlyStopping needs held-out examples; set dataset.validation to a fraction or a split",
+        ));
+    }
     host.stop.check()?;
     let device = device()?;
     let network = network(config, &model, &files, &corpora, &device)?;
@@ -165,7 +168,7 @@ fn network(
 }
 
 /// The first CUDA device where the program was built for it, else the processor.
-fn device() -> Result<Device, Failure> {
+pub(crate) fn device() -> Result<Device, Failure> {
     #[cfg(feature = "cuda")]
     let device = Device::cuda_if_available(0).map_err(super::compute::failure);
     #[cfg(not(feature = "cuda"))]

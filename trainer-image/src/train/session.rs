@@ -155,7 +155,8 @@ impl<'a> Session<'a> {
                 Next::Interrupted => {
                     return Err(interrupted(&match self.saved {
                         Some(step) => format!("the checkpoint of step {step} is written"),
-                        None => "no step was taken yet".into(),
+                        None if self.group.leads() => "no step was taken yet".into(),
+                        None => "worker 0 wrote the checkpoint".into(),
                     }));
                 }
             }
