@@ -24,7 +24,7 @@ pub enum ApplyError {
         /// Its name.
         name: String,
         /// What the apiserver said.
-        source: kube::Error,
+        source: Box<kube::Error>,
     },
     /// An object of the child's name belongs to somebody else.
     #[error(
@@ -47,7 +47,7 @@ impl ApplyError {
             Self::Foreign { .. } => Some(self.to_string()),
             Self::Api {
                 kind, name, source, ..
-            } => match source {
+            } => match source.as_ref() {
                 kube::Error::Api(status) if matches!(status.code, 403 | 422) => {
                     Some(format!("{kind} {name} was refused: {}", status.message))
                 }
@@ -137,13 +137,9 @@ impl<'a> Applier<'a> {
     pub async fn ensure<K: Child>(&self, desired: &K) -> Result<K, ApplyError> {
         let name = desired.name_any();
         let manifest = manifest(desired, &self.owner);
-        if let Some(live) = self.get::<K>(&name).await? {
-            if contains(
-                &serde_json::to_value(&live).expect("an object is plain data"),
-                &manifest,
-            ) {
-                return Ok(live);
-            }
+        let live = self.get::<K>(&name).await?;
+        if let Some(live) = live.filter(|live| contains(&plain(live), &manifest)) {
+            return Ok(live);
         }
         self.api::<K>()
             .patch(
@@ -184,8 +180,7 @@ impl<'a> Applier<'a> {
 
     /// Merges `change` into a child, when it says something new.
     pub async fn adjust<K: Child>(&self, live: K, change: &Value) -> Result<K, ApplyError> {
-        let now = serde_json::to_value(&live).expect("an object is plain data");
-        if contains(&now, change) {
+        if contains(&plain(&live), change) {
             return Ok(live);
         }
         let name = live.name_any();
@@ -214,13 +209,17 @@ fn failed<K: Child>(action: &'static str, name: &str) -> impl FnOnce(kube::Error
         action,
         kind: K::kind(&()).into_owned(),
         name,
-        source,
+        source: Box::new(source),
     }
+}
+
+fn plain<T: Serialize>(value: &T) -> Value {
+    serde_json::to_value(value).expect("an object is plain data")
 }
 
 /// What is applied: `desired` with its kind and its owner.
 fn manifest<K: Child>(desired: &K, owner: &OwnerReference) -> Value {
-    let mut value = serde_json::to_value(desired).expect("an object is plain data");
+    let mut value = plain(desired);
     value["apiVersion"] = json!(K::api_version(&()));
     value["kind"] = json!(K::kind(&()));
     value["metadata"]["ownerReferences"] = json!([owner]);

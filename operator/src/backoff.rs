@@ -14,7 +14,7 @@ impl Backoff {
     /// The first wait.
     pub const FIRST: Duration = Duration::from_secs(1);
     /// The longest wait.
-    pub const LONGEST: Duration = Duration::from_secs(300);
+    pub const LONGEST: Duration = Duration::from_mins(5);
 
     /// Counts a failure of `key` and says how long to wait: between half and all of [`ceiling`].
     pub fn failed(&self, key: &str) -> Duration {

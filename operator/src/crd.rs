@@ -4,8 +4,11 @@
 //! validation refuses it by name instead of ignoring it.
 
 mod common;
+#[allow(clippy::duplicated_attributes, reason = "printer columns share attributes")]
 mod eval_run;
+#[allow(clippy::duplicated_attributes, reason = "printer columns share attributes")]
 mod fine_tune_job;
+#[allow(clippy::duplicated_attributes, reason = "printer columns share attributes")]
 mod model_deployment;
 mod schema;
 
@@ -15,7 +18,7 @@ pub use common::{
 };
 pub use eval_run::{BaselineRef, ComparisonStatus, EvalRun, EvalRunSpec, EvalRunStatus, TargetRef};
 pub use fine_tune_job::{
-    CheckpointSpec, CheckpointVolume, FineTuneJob, FineTuneJobSpec, FineTuneJobStatus, OutputSpec,
+    AccessMode, CheckpointSpec, CheckpointVolume, FineTuneJob, FineTuneJobSpec, FineTuneJobStatus, OutputSpec,
 };
 pub use model_deployment::{
     AdapterRef, ModelDeployment, ModelDeploymentSpec, ModelDeploymentStatus, Traffic, Variant, VariantPhase,

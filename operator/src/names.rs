@@ -45,9 +45,8 @@ pub fn deployment_url(model_deployment: &str, namespace: &str) -> String {
 pub fn digest<T: serde::Serialize>(value: &T) -> String {
     use sha2::{Digest, Sha256};
     let bytes = serde_json::to_vec(value).expect("plain data");
-    Sha256::digest(&bytes)
-        .iter()
+    let hash = Sha256::digest(&bytes);
+    hash.iter()
         .take(8)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+        .fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }

@@ -83,7 +83,7 @@ pub async fn run<K, E, F, Fut>(
                 match error {
                     controller::Error::ReconcilerFailed(..) | controller::Error::ObjectNotFound(_) => {}
                     error => {
-                        tracing::warn!(controller = name, %error, "the watch was interrupted and is resumed")
+                        tracing::warn!(controller = name, %error, "the watch was interrupted and is resumed");
                     }
                 }
             }

@@ -168,11 +168,34 @@ pub struct CheckpointVolume {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = OBJECT_NAME), length(max = 253))]
     pub storage_class_name: Option<String>,
+    /// How many nodes may mount it. Workers on several nodes need ReadWriteMany.
+    pub access_mode: AccessMode,
+}
+
+/// How many nodes may mount a volume.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum AccessMode {
+    /// One node.
+    #[default]
+    ReadWriteOnce,
+    /// Several nodes.
+    ReadWriteMany,
+}
+
+impl AccessMode {
+    /// As a claim says it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ReadWriteOnce => "ReadWriteOnce",
+            Self::ReadWriteMany => "ReadWriteMany",
+        }
+    }
 }
 
 impl Default for CheckpointVolume {
     fn default() -> Self {
         Self {
+            access_mode: AccessMode::default(),
             size: Quantity("10Gi".into()),
             storage_class_name: None,
         }
@@ -194,17 +217,15 @@ pub struct OutputSpec {
 fn epochs_or_steps(schema: &mut Schema) {
     // A schema default for epochs would be set by the apiserver beside every maxSteps, and the rule below would
     // refuse each of them; the type's own default (3) applies when reading.
-    if let Some(properties) = schema.get_mut("properties") {
-        if let Some(epochs) = properties
-            .get_mut("epochs")
-            .and_then(|value| value.as_object_mut())
-        {
-            epochs.remove("default");
-            epochs.insert(
-                "description".into(),
-                "Passes over the data. Default 3, unless `maxSteps` is set.".into(),
-            );
-        }
+    let epochs = schema
+        .get_mut("properties")
+        .and_then(|properties| properties.get_mut("epochs"));
+    if let Some(epochs) = epochs.and_then(serde_json::Value::as_object_mut) {
+        epochs.remove("default");
+        epochs.insert(
+            "description".into(),
+            "Passes over the data. Default 3, unless `maxSteps` is set.".into(),
+        );
     }
     if let Some(default) = schema.get_mut("default").and_then(|value| value.as_object_mut()) {
         default.remove("epochs");

@@ -1,0 +1,220 @@
+//! Step: what an EvalRun depends on and what there is of it. Reads the cluster, the Hub and the pod; changes
+//! nothing.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
+use kube::{ResourceExt, api::ListParams};
+use slipway_contract::Progress;
+
+use super::Error;
+use crate::{
+    apply::Applier,
+    conditions::{self, kind},
+    context::Context,
+    crd::{BaselineRef, EvalRun, EvalRunStatus, ModelDeployment, ResolvedSource, TargetRef},
+    jobs::{self, Pods},
+    names::{self, EVAL_RUN_LABEL},
+    sources::{self, Found, Missing, Resolver},
+};
+
+/// What the sources of the spec stand for.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Sources {
+    /// The model that is measured; none for a deployment.
+    pub target: Option<ResolvedSource>,
+    /// The model it is compared with.
+    pub baseline: Option<ResolvedSource>,
+    /// The dataset.
+    pub dataset: ResolvedSource,
+}
+
+/// What there is.
+#[derive(Clone, Debug, Default)]
+pub struct Inputs {
+    /// The Job, if it was created.
+    pub job: Option<Job>,
+    /// Its pods.
+    pub pods: Vec<Pod>,
+    /// Every pod of the object, those of a Job that was removed included.
+    pub all_pods: Vec<Pod>,
+    /// What the pod says.
+    pub progress: Option<Progress>,
+}
+
+/// The sources as recorded in the status.
+pub fn pinned(object: &EvalRun) -> Option<Sources> {
+    let EvalRunStatus {
+        target,
+        baseline,
+        dataset,
+        ..
+    } = object.status.clone()?;
+    Some(Sources {
+        target,
+        baseline,
+        dataset: dataset?,
+    })
+}
+
+/// The sources as recorded in the status or, before that, as they are now.
+pub async fn sources(context: &Arc<Context>, object: &EvalRun) -> Found<Sources> {
+    if let Some(known) = pinned(object) {
+        return Ok(Ok(known));
+    }
+    let namespace = object.namespace().unwrap_or_default();
+    let spec = &object.spec;
+    let resolver = Resolver::new(context.clone());
+    if let Err(missing) = resolver
+        .token(&namespace, spec.hub.token_secret_ref.as_ref())
+        .await?
+    {
+        return Ok(Err(missing));
+    }
+    let target = match &spec.target {
+        TargetRef::Model(model) => match resolver.model(&namespace, model, &spec.hub).await? {
+            Ok(found) => Some(found),
+            Err(missing) => return Ok(Err(missing)),
+        },
+        TargetRef::Deployment { name, variant } => {
+            let found = context
+                .namespaced::<ModelDeployment>(&namespace)
+                .get_opt(name)
+                .await?;
+            if let Err(missing) = serving(&namespace, name, variant.as_deref(), found.as_ref()) {
+                return Ok(Err(missing));
+            }
+            None
+        }
+    };
+    let baseline = match &spec.baseline {
+        None => None,
+        Some(baseline) => match compared(context, &resolver, &namespace, object, baseline).await? {
+            Ok(found) => Some(found),
+            Err(missing) => return Ok(Err(missing)),
+        },
+    };
+    let dataset = match resolver.dataset(&namespace, &spec.dataset, &spec.hub).await? {
+        Ok(found) => found,
+        Err(missing) => return Ok(Err(missing)),
+    };
+    Ok(Ok(Sources {
+        target,
+        baseline,
+        dataset,
+    }))
+}
+
+async fn compared(
+    context: &Context,
+    resolver: &Resolver,
+    namespace: &str,
+    object: &EvalRun,
+    baseline: &BaselineRef,
+) -> Found<ResolvedSource> {
+    if let Some(model) = &baseline.model {
+        return resolver.model(namespace, model, &object.spec.hub).await;
+    }
+    let name = baseline
+        .eval_run
+        .as_ref()
+        .map(|run| run.name.as_str())
+        .unwrap_or_default();
+    let found = context.namespaced::<EvalRun>(namespace).get_opt(name).await?;
+    Ok(measured(namespace, name, found.as_ref()))
+}
+
+/// The model that another EvalRun measured. Pure.
+pub fn measured(namespace: &str, name: &str, run: Option<&EvalRun>) -> Result<ResolvedSource, Missing> {
+    let Some(run) = run else {
+        return Err(Missing::needs_action(
+            "EvalRunNotFound",
+            format!(
+                "EvalRun {name} is not in namespace {namespace}; create it, or correct baseline.evalRun.name"
+            ),
+        ));
+    };
+    if matches!(run.spec.target, TargetRef::Deployment { .. }) {
+        return Err(Missing::needs_action(
+            "BaselineIsDeployment",
+            format!(
+                "EvalRun {name} measures a deployment; name one that measures a model, or set baseline.model"
+            ),
+        ));
+    }
+    run.status
+        .as_ref()
+        .and_then(|status| status.target.clone())
+        .ok_or_else(|| {
+            Missing::comes(
+                "WaitingForEvalRun",
+                format!("waits for EvalRun {name} to have found the model it measures"),
+            )
+        })
+}
+
+/// Whether a deployment can be asked. Pure.
+pub fn serving(
+    namespace: &str,
+    name: &str,
+    variant: Option<&str>,
+    deployment: Option<&ModelDeployment>,
+) -> Result<(), Missing> {
+    let Some(deployment) = deployment else {
+        return Err(Missing::needs_action(
+            "ModelDeploymentNotFound",
+            format!(
+                "ModelDeployment {name} is not in namespace {namespace}; create it, or correct target.deployment.name"
+            ),
+        ));
+    };
+    if let Some(variant) = variant {
+        let names: Vec<&str> = deployment
+            .spec
+            .variants
+            .iter()
+            .map(|variant| variant.name.as_str())
+            .collect();
+        if !names.contains(&variant) {
+            return Err(Missing::needs_action(
+                "VariantNotFound",
+                format!(
+                    "ModelDeployment {name} has no variant {variant} (it has: {}); correct target.deployment.variant",
+                    names.join(", ")
+                ),
+            ));
+        }
+    }
+    let conditions = deployment
+        .status
+        .as_ref()
+        .map_or(&[][..], |status| &status.conditions);
+    if conditions::is_true(conditions, kind::READY) {
+        return Ok(());
+    }
+    let why = conditions::message(conditions, kind::READY)
+        .map(|message| format!(": {message}"))
+        .unwrap_or_default();
+    Err(Missing::comes(
+        "WaitingForTarget",
+        format!("waits for ModelDeployment {name} to be ready{why}"),
+    ))
+}
+
+/// Reads Job, pods and progress.
+pub async fn read(context: &Context, applier: &Applier<'_>, object: &EvalRun) -> Result<Inputs, Error> {
+    let name = object.name_any();
+    let namespace = object.namespace().unwrap_or_default();
+    let job = applier.get::<Job>(&names::eval_job(&name)).await?;
+    let ours = ListParams::default().labels(&format!("{EVAL_RUN_LABEL}={name}"));
+    let listed = context.namespaced::<Pod>(&namespace).list(&ours).await;
+    let all_pods = listed.map_err(sources::Error::Api)?.items;
+    let pods = jobs::pods_of(job.as_ref(), &all_pods);
+    let progress = jobs::progress(&context.http, Pods(&pods)).await;
+    Ok(Inputs {
+        job,
+        pods,
+        all_pods,
+        progress,
+    })
+}

@@ -1,0 +1,254 @@
+//! FineTuneJob: trains a model and publishes it. Reconciliation is the steps in this order.
+
+pub mod desired;
+pub mod inputs;
+pub mod status;
+#[cfg(test)]
+mod tests;
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use k8s_openapi::api::{
+    batch::v1::Job,
+    core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Service},
+};
+use kube::{
+    ResourceExt,
+    core::DeserializeGuard,
+    runtime::{Controller, controller::Action, watcher},
+};
+use serde_json::json;
+
+use crate::{
+    apply::{Applier, ApplyError, apply_status},
+    backoff::spread,
+    conditions::{Standing, Summary},
+    context::Context,
+    crd::{FineTuneJob, FineTuneJobStatus},
+    jobs::Plan,
+    names::{self, FINE_TUNE_JOB_LABEL, FINE_TUNE_JOB_MANAGER},
+    pods,
+    runner::{self, ReconcileError},
+    sources,
+};
+use desired::Desired;
+use inputs::{Inputs, Sources};
+
+/// Name of the controller in logs, metrics and events.
+pub const NAME: &str = "FineTuneJob";
+
+/// How often a running trainer is asked for its progress.
+const PROGRESS: Duration = Duration::from_secs(5);
+/// How soon something that nothing announces is looked at again: a Secret, a branch, a job waited for.
+const SOON: Duration = Duration::from_secs(15);
+/// How often anything else is looked at all the same.
+const SELDOM: Duration = Duration::from_mins(30);
+
+/// Why a reconciliation broke off.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Something could not be read.
+    #[error("failed to read what the FineTuneJob depends on")]
+    Inputs(#[from] sources::Error),
+    /// A child could not be written.
+    #[error("failed to write a child of the FineTuneJob")]
+    Apply(#[from] ApplyError),
+    /// The status could not be written.
+    #[error("failed to write the status")]
+    Status(#[source] kube::Error),
+}
+
+impl ReconcileError for Error {
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Inputs(_) => "InputsFailed",
+            Self::Apply(_) => "ApplyFailed",
+            Self::Status(_) => "StatusFailed",
+        }
+    }
+}
+
+/// Runs the controller until `shutdown` resolves and what is under way has ended.
+pub async fn run(context: Arc<Context>, shutdown: impl Future<Output = ()> + Send + Sync + 'static) {
+    let ours = || watcher::Config::default().labels(FINE_TUNE_JOB_LABEL);
+    let objects = Controller::new(
+        context.api::<DeserializeGuard<FineTuneJob>>(),
+        watcher::Config::default(),
+    )
+    .owns(context.api::<Job>(), ours())
+    .owns(context.api::<ConfigMap>(), ours())
+    .owns(context.api::<PersistentVolumeClaim>(), ours())
+    .owns(context.api::<Service>(), ours())
+    // Pods belong to the Job; what they say matters here all the same.
+    .watches(
+        context.api::<Pod>(),
+        ours(),
+        runner::by_label(FINE_TUNE_JOB_LABEL),
+    );
+    runner::run(NAME, FINE_TUNE_JOB_MANAGER, objects, context, shutdown, reconcile).await;
+}
+
+/// Brings the children of `object` into being and says in its status how they are.
+pub async fn reconcile(object: Arc<FineTuneJob>, context: Arc<Context>) -> Result<Action, Error> {
+    let Some(owner) = pods::owner_reference(object.as_ref()) else {
+        return Ok(Action::await_change());
+    };
+    if object.metadata.deletion_timestamp.is_some() {
+        return Ok(Action::await_change());
+    }
+    let namespace = object.namespace().unwrap_or_default();
+    let applier = Applier::new(&context.client, &namespace, FINE_TUNE_JOB_MANAGER, owner);
+    if status::is_terminal(&object) {
+        if let Some(told) = status::acknowledged(&object) {
+            apply_status(&context.client, FINE_TUNE_JOB_MANAGER, object.as_ref(), &told)
+                .await
+                .map_err(Error::Status)?;
+        }
+        return expire(&applier, &object).await;
+    }
+    // The watch may lag behind our own writes; a lost pin or end would train twice.
+    let live = context
+        .namespaced::<FineTuneJob>(&namespace)
+        .get_opt(&object.name_any())
+        .await;
+    let object = match live.map_err(sources::Error::Api)? {
+        Some(live) if live.uid() == object.uid() && !status::is_terminal(&live) => Arc::new(live),
+        _ => return Ok(Action::await_change()),
+    };
+
+    let now = Timestamp::now();
+    let sources = match inputs::sources(&context, &object).await? {
+        Ok(sources) => sources,
+        Err(missing) => {
+            let summary = missing.summary();
+            report(
+                &context,
+                &object,
+                &status::unstarted(&object, &summary, now),
+                &summary,
+            )
+            .await?;
+            return Ok(Action::requeue(spread(SOON)));
+        }
+    };
+    // Pinned before anything is built from it: an operator that restarts here must not meet another commit.
+    let object = pin(&context, object, &sources, now).await?;
+
+    let desired = desired::desired(&object, &sources, &context.settings);
+    let (told, summary) = match bring_about(&context, &applier, &object, &desired).await {
+        Ok(inputs) => status::derive(&object, &inputs, now),
+        Err(Error::Apply(error)) => match error.refusal() {
+            // What the apiserver refuses by its content stays refused: a person must change something.
+            Some(message) => {
+                let summary = Summary::stalled("Refused", message);
+                (status::unstarted(&object, &summary, now), summary)
+            }
+            None => return Err(Error::Apply(error)),
+        },
+        Err(error) => return Err(error),
+    };
+    report(&context, &object, &told, &summary).await?;
+    Ok(match summary.standing {
+        Standing::Ready | Standing::Failed => return expire(&applier, &object).await,
+        Standing::Reconciling if told.running_since.is_some() => Action::requeue(spread(PROGRESS)),
+        Standing::Reconciling | Standing::Stalled => Action::requeue(spread(SOON)),
+        Standing::Suspended => Action::requeue(spread(SELDOM)),
+    })
+}
+
+/// Reads what there is and applies what should be.
+async fn bring_about(
+    context: &Context,
+    applier: &Applier<'_>,
+    object: &FineTuneJob,
+    desired: &Desired,
+) -> Result<Inputs, Error> {
+    let inputs = inputs::read(context, applier, object).await?;
+    apply(applier, object, &inputs, desired).await?;
+    Ok(inputs)
+}
+
+/// The children in an order in which each finds what it needs; the Job comes last.
+async fn apply(
+    applier: &Applier<'_>,
+    object: &FineTuneJob,
+    inputs: &Inputs,
+    desired: &Desired,
+) -> Result<(), ApplyError> {
+    let Desired {
+        config,
+        claim,
+        service,
+        job,
+    } = desired;
+    applier.ensure::<ConfigMap>(config).await?;
+    applier.ensure::<PersistentVolumeClaim>(claim).await?;
+    if let Some(service) = service {
+        applier.ensure::<Service>(service).await?;
+    }
+    match crate::jobs::plan(job, inputs.job.as_ref(), &inputs.all_pods, object.spec.suspend) {
+        Plan::Create => drop(applier.create_once::<Job>(job).await?),
+        Plan::Adjust(change) => {
+            if let Some(live) = inputs.job.clone() {
+                applier.adjust::<Job>(live, &change).await?;
+            }
+        }
+        Plan::Delete => applier.delete::<Job>(&job.name_any()).await?,
+        Plan::Keep | Plan::Wait => {}
+    }
+    Ok(())
+}
+
+/// Hands the time to live to the finished Job. Only now, since a Job that was removed before its end was
+/// recorded would look like one that never ran.
+async fn expire(applier: &Applier<'_>, object: &FineTuneJob) -> Result<Action, Error> {
+    let Some(seconds) = object.spec.ttl_seconds_after_finished else {
+        return Ok(Action::await_change());
+    };
+    if let Some(job) = applier.get::<Job>(&names::train_job(&object.name_any())).await? {
+        let change = json!({ "spec": { "ttlSecondsAfterFinished": seconds } });
+        applier.adjust::<Job>(job, &change).await?;
+    }
+    Ok(Action::await_change())
+}
+
+/// Records what the sources were resolved to, once.
+async fn pin(
+    context: &Context,
+    object: Arc<FineTuneJob>,
+    sources: &Sources,
+    now: Timestamp,
+) -> Result<Arc<FineTuneJob>, Error> {
+    let known = object.status.as_ref();
+    if known.is_some_and(|status| status.model.is_some() && status.dataset.is_some()) {
+        return Ok(object);
+    }
+    let summary = Summary::reconciling("Starting", "creates its children");
+    let mut told = status::unstarted(&object, &summary, now);
+    told.model = Some(sources.model.clone());
+    told.dataset = Some(sources.dataset.clone());
+    report(context, &object, &told, &summary).await?;
+    let mut pinned = FineTuneJob::clone(&object);
+    pinned.status = Some(told);
+    Ok(Arc::new(pinned))
+}
+
+async fn report(
+    context: &Context,
+    object: &FineTuneJob,
+    told: &FineTuneJobStatus,
+    summary: &Summary,
+) -> Result<(), Error> {
+    context
+        .report(
+            NAME,
+            FINE_TUNE_JOB_MANAGER,
+            object,
+            object.status.as_ref(),
+            told,
+            summary,
+        )
+        .await
+        .map_err(Error::Status)
+}
