@@ -255,7 +255,11 @@ impl Layer {
             .output
             .forward(&attend(&q, &k, &v, mask, dropout, pass)?, pass)?;
         let residual = config.hidden_dropout_prob;
-        let mixed = pass.drop(&mixed, residual, RESIDUAL_SITES + 1 + 2 * index)?;
+        let mixed = pass.drop(
+            &mixed,
+            config.attention_output_dropout(),
+            RESIDUAL_SITES + 1 + 2 * index,
+        )?;
         let x = self.attention_norm.forward(&(x + mixed)?, pass)?;
         let h = config.hidden_act.forward(&self.up.forward(&x, pass)?)?;
         let h = pass.drop(

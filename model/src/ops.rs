@@ -102,3 +102,6 @@ pub(crate) fn rope(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
         composed::rope(&x, cos, sin)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -172,7 +172,6 @@ pub struct DecoderConfig {
     /// Activation inside the MLP.
     #[serde(default = "silu")]
     pub hidden_act: Activation,
-    /// Token that pads sequences, which a sequence's class must not be read from.
     #[serde(skip)]
     architecture: Option<Architecture>,
 }
@@ -433,6 +432,14 @@ impl EncoderConfig {
     pub fn max_sequence_length(&self) -> usize {
         self.max_position_embeddings
             .saturating_sub(self.position_offset())
+    }
+
+    /// Dropout behind the attention's output projection while training; DistilBERT has none there.
+    pub fn attention_output_dropout(&self) -> f64 {
+        match self.architecture {
+            Some(Architecture::DistilBert) => 0.0,
+            _ => self.hidden_dropout_prob,
+        }
     }
 
     /// Dropout before the classifier while training.
