@@ -119,7 +119,7 @@ fn encoders_ignore_padding() {
             .unwrap();
         for (row, sequence) in sequences.iter().enumerate() {
             let alone = network
-                .embed(&Batch::padded(&[sequence.clone()]), &Rows::default())
+                .embed(&Batch::padded(std::slice::from_ref(sequence)), &Rows::default())
                 .unwrap();
             assert_close(&together.narrow(0, row, 1).unwrap(), &alone, 1e-5);
         }

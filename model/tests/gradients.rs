@@ -1,4 +1,8 @@
 //! Gradients of every trained weight against finite differences.
+#![allow(
+    clippy::float_cmp,
+    reason = "what is said to be the same is the same to the bit"
+)]
 
 mod common;
 

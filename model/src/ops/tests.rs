@@ -8,10 +8,10 @@ fn var(shape: &[usize]) -> Var {
     Var::from_tensor(&Tensor::randn(0f32, 1.0, shape, &Device::Cpu).unwrap()).unwrap()
 }
 
-fn same(inputs: &[&Var], ours: Tensor, theirs: Tensor) {
+fn same(inputs: &[&Var], ours: &Tensor, theirs: &Tensor) {
     let weights = Tensor::randn(0f32, 1.0, ours.shape(), &Device::Cpu).unwrap();
     let gradients = |y: &Tensor| (y * &weights).unwrap().sum_all().unwrap().backward().unwrap();
-    let (left, right) = (gradients(&ours), gradients(&theirs));
+    let (left, right) = (gradients(ours), gradients(theirs));
     let close = |a: &Tensor, b: &Tensor| {
         let difference = (a - b)
             .unwrap()
@@ -24,7 +24,7 @@ fn same(inputs: &[&Var], ours: Tensor, theirs: Tensor) {
         let difference = difference.to_scalar::<f32>().unwrap();
         assert!(difference < 2e-4, "differ by {difference}");
     };
-    close(&ours, &theirs);
+    close(ours, theirs);
     for input in inputs {
         close(left.get(input).unwrap(), right.get(input).unwrap());
     }
@@ -36,13 +36,13 @@ fn norms() {
     let (x, w, b) = (var(&[900, 37]), var(&[37]), var(&[37]));
     same(
         &[&x, &w],
-        rms_norm(&x, &w, 1e-5, true).unwrap(),
-        composed::rms_norm(&x, &w, 1e-5).unwrap(),
+        &rms_norm(&x, &w, 1e-5, true).unwrap(),
+        &composed::rms_norm(&x, &w, 1e-5).unwrap(),
     );
     same(
         &[&x, &w, &b],
-        layer_norm(&x, &w, &b, 1e-5, true).unwrap(),
-        composed::layer_norm(&x, &w, &b, 1e-5).unwrap(),
+        &layer_norm(&x, &w, &b, 1e-5, true).unwrap(),
+        &composed::layer_norm(&x, &w, &b, 1e-5).unwrap(),
     );
 }
 
@@ -56,8 +56,8 @@ fn softmax_with_masked_places() {
         .unwrap();
     same(
         &[&x],
-        softmax(&masked, true).unwrap(),
-        composed::softmax(&masked).unwrap(),
+        &softmax(&masked, true).unwrap(),
+        &composed::softmax(&masked).unwrap(),
     );
 }
 
@@ -68,8 +68,8 @@ fn rotary_positions() {
     let (cos, sin) = (angles.cos().unwrap(), angles.sin().unwrap());
     same(
         &[&x],
-        rope(&x, &cos, &sin).unwrap(),
-        composed::rope(&x, &cos, &sin).unwrap(),
+        &rope(&x, &cos, &sin).unwrap(),
+        &composed::rope(&x, &cos, &sin).unwrap(),
     );
 }
 
