@@ -49,7 +49,7 @@ fn rows_of_one_batch_go_through_different_adapters() {
         .unwrap();
     for (row, (sequence, id)) in sequences.iter().zip(chosen).enumerate() {
         let alone = network
-            .hidden(&Batch::padded(&[sequence.clone()]), &rows(&[id]))
+            .hidden(&Batch::padded(std::slice::from_ref(sequence)), &rows(&[id]))
             .unwrap();
         let alone = alone.squeeze(0).unwrap();
         assert_close(

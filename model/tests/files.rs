@@ -116,7 +116,7 @@ fn open_with(config: serde_json::Value, change: impl Fn(&mut serde_json::Value))
 #[test]
 fn weights_and_configuration_must_agree() {
     let error = open_with(decoder_config("llama"), |config| {
-        config["intermediate_size"] = 20.into()
+        config["intermediate_size"] = 20.into();
     });
     assert!(
         error
@@ -125,11 +125,11 @@ fn weights_and_configuration_must_agree() {
         "{error}"
     );
     let error = open_with(decoder_config("llama"), |config| {
-        config["num_hidden_layers"] = 3.into()
+        config["num_hidden_layers"] = 3.into();
     });
     assert!(error.to_string().contains("model.layers.2."), "{error}");
     let error = open_with(decoder_config("llama"), |config| {
-        config["num_key_value_heads"] = 3.into()
+        config["num_key_value_heads"] = 3.into();
     });
     assert!(error.to_string().contains("4 attention heads for 3"), "{error}");
     let error = open_with(decoder_config("llama"), |config| {
