@@ -35,6 +35,10 @@ pub enum Command {
     /// A run that finds a checkpoint in its checkpoint directory resumes from it and ends with the same weights
     /// as one that was never stopped.
     Train(Run),
+    /// Measures a model, compares it with a baseline, and records the result.
+    ///
+    /// The verdict is part of the result: a model that fails its thresholds is measured, and the exit code is 0.
+    Evaluate(Run),
     /// Turns a GGUF file into a directory of safetensors, tokenizer and configuration.
     Convert(Convert),
 }

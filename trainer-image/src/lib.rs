@@ -2,7 +2,9 @@
 
 pub mod cli;
 pub mod data;
+pub mod evaluate;
 pub mod host;
+pub mod metrics;
 pub mod output;
 pub mod progress;
 pub mod report;
@@ -22,6 +24,7 @@ use crate::cli::{Cli, Command};
 pub fn run(cli: Cli) -> i32 {
     match cli.command {
         Command::Train(run) => job(&run.config, run.report, |config, _| train::run(&config)),
+        Command::Evaluate(run) => job(&run.config, run.report, |config, _| evaluate::run(&config)),
         Command::Convert(convert) => {
             let terminal = terminal::Terminal::default();
             let done = slipway_model::gguf::convert(

@@ -1,0 +1,188 @@
+//! Writing results down: in a model card's `model-index` and in `.eval_results/`.
+
+use jiff::civil::Date;
+use slipway_contract::{
+    Average, CardCommit, DatasetSource, EvalConfig, Failure, MetricName, MetricResult, ModelCardRecord, Task,
+};
+use slipway_hub::card::{Card, EvalEntry, EvalResult, eval_results_yaml};
+use slipway_hub::source::Pin;
+use slipway_hub::{Client, Error, Operation, RepoId, RepoType};
+
+use crate::host::Host;
+
+const CARD: &str = "README.md";
+
+/// What was measured, and on what.
+#[derive(Clone, Debug)]
+pub(super) struct Facts<'a> {
+    pub config: &'a EvalConfig,
+    pub split: &'a str,
+    pub dataset: Option<&'a Pin>,
+    pub model: Option<&'a Pin>,
+    pub results: &'a [MetricResult],
+    pub today: Date,
+}
+
+/// Commits the results to the card of `record.repo`, or opens a pull request. Repeating it with the same results changes
+/// nothing and makes no commit.
+pub(super) fn record(
+    record: &ModelCardRecord,
+    facts: &Facts<'_>,
+    host: &Host,
+    client: &Client,
+) -> Result<CardCommit, Failure> {
+    let failed = |error: Error| error.failure(RepoType::Model);
+    let repo = RepoId::new(RepoType::Model, &record.repo).map_err(failed)?;
+    let results = index_results(facts);
+    let entries = entries(facts);
+    let file = format!(".eval_results/{}.yaml", slug(&dataset_id(facts)));
+    let (results, entries, file, name) = (&results, &entries, &file, &repo.name);
+    let done = host.wait(async {
+        let change = |reader: slipway_hub::Reader| async move {
+            let old = text(reader.read(CARD).await?).unwrap_or_default();
+            let mut card = Card::parse(&old)?;
+            card.merge_model_index(name, results)?;
+            let mut operations = vec![Operation::add(CARD, card.to_string())];
+            if !entries.is_empty() {
+                let old = text(reader.read(file).await?);
+                operations.push(Operation::add(
+                    file.as_str(),
+                    eval_results_yaml(old.as_deref(), entries)?,
+                ));
+            }
+            Ok(operations)
+        };
+        let summary = format!("Record evaluation on {}", dataset_id(facts));
+        client
+            .update(&repo, "main", &summary, record.pull_request, change)
+            .await
+            .map_err(failed)
+    })?;
+    Ok(CardCommit {
+        repo: record.repo.clone(),
+        commit: done.commit,
+        url: done.pull_request_url.unwrap_or(done.url),
+    })
+}
+
+fn text(bytes: Option<impl AsRef<[u8]>>) -> Option<String> {
+    bytes.map(|bytes| String::from_utf8_lossy(bytes.as_ref()).into_owned())
+}
+
+/// The dataset as people know it: its repository, else its file or address.
+fn dataset_id(facts: &Facts<'_>) -> String {
+    match (facts.dataset, &facts.config.dataset.source) {
+        (Some(pin), _) => pin.repo.clone(),
+        (None, DatasetSource::Hub(hub)) => hub.repo.clone(),
+        (None, DatasetSource::Url(url)) => url.clone(),
+        (None, DatasetSource::Path(path)) => path.file_name().map_or_else(
+            || path.display().to_string(),
+            |name| name.to_string_lossy().into_owned(),
+        ),
+    }
+}
+
+fn index_results(facts: &Facts<'_>) -> Vec<EvalResult> {
+    let id = dataset_id(facts);
+    facts
+        .results
+        .iter()
+        .map(|result| EvalResult {
+            task_type: match facts.config.task {
+                Task::SequenceClassification => "text-classification",
+                Task::CausalLM => "text-generation",
+                Task::Embedding => "feature-extraction",
+            }
+            .into(),
+            dataset_type: id.clone(),
+            dataset_name: id.clone(),
+            dataset_split: Some(facts.split.to_owned()),
+            dataset_revision: facts.dataset.map(|pin| pin.commit.clone()),
+            metric_type: result.metric.as_str().into(),
+            metric_name: Some(metric_name(result)),
+            value: rounded(result.value),
+            source: None,
+        })
+        .collect()
+}
+
+/// Entries of `.eval_results/` name datasets of a Hub only.
+fn entries(facts: &Facts<'_>) -> Vec<EvalEntry> {
+    let Some(dataset) = facts.dataset else {
+        return Vec::new();
+    };
+    let model = facts
+        .model
+        .map_or(String::new(), |pin| format!("{} at {}; ", pin.repo, pin.commit));
+    facts
+        .results
+        .iter()
+        .map(|result| EvalEntry {
+            dataset_id: dataset.repo.clone(),
+            task_id: task_id(facts.split, result),
+            revision: Some(dataset.commit.clone()),
+            value: rounded(result.value),
+            date: Some(facts.today.to_string()),
+            source: None,
+            notes: Some(format!(
+                "{model}split {}, {} examples, {} % confidence interval {:.4} to {:.4}",
+                facts.split,
+                result.examples,
+                rounded(100.0 * facts.config.confidence),
+                result.confidence_interval.low,
+                result.confidence_interval.high
+            )),
+        })
+        .collect()
+}
+
+/// Six digits: more would suggest what no test set can tell.
+fn rounded(value: f64) -> f64 {
+    (value * 1e6).round() / 1e6
+}
+
+fn average(average: Average) -> &'static str {
+    match average {
+        Average::Macro => "macro",
+        Average::Micro => "micro",
+        Average::Weighted => "weighted",
+    }
+}
+
+/// For people, for instance `F1 (macro)`.
+pub(super) fn metric_name(result: &MetricResult) -> String {
+    let name = match result.metric {
+        MetricName::Accuracy => "Accuracy",
+        MetricName::Precision => "Precision",
+        MetricName::Recall => "Recall",
+        MetricName::F1 => "F1",
+        MetricName::Perplexity => "Perplexity",
+    };
+    result
+        .average
+        .map_or_else(|| name.to_owned(), |kind| format!("{name} ({})", average(kind)))
+}
+
+fn task_id(split: &str, result: &MetricResult) -> String {
+    let metric = result.metric.as_str();
+    result.average.map_or_else(
+        || format!("{split}/{metric}"),
+        |kind| format!("{split}/{metric}_{}", average(kind)),
+    )
+}
+
+fn slug(id: &str) -> String {
+    let plain = |c: char| {
+        if c.is_ascii_alphanumeric() || "._-".contains(c) {
+            c
+        } else {
+            '-'
+        }
+    };
+    id.replace('/', "--")
+        .chars()
+        .map(plain)
+        .collect::<String>()
+        .trim_start_matches('.')
+        .to_owned()
+}
