@@ -16,6 +16,11 @@ impl Backoff {
     /// The longest wait.
     pub const LONGEST: Duration = Duration::from_mins(5);
 
+    /// How often something is looked for that comes by itself.
+    const COMING: Duration = Duration::from_secs(5);
+    /// How often, at least, something is looked for that a person must mend.
+    const MENDED: Duration = Duration::from_mins(1);
+
     /// Counts a failure of `key` and says how long to wait: between half and all of [`ceiling`].
     pub fn failed(&self, key: &str) -> Duration {
         let mut failures = self
@@ -25,6 +30,15 @@ impl Backoff {
         let count = failures.entry(key.to_owned()).or_default();
         *count = count.saturating_add(1);
         ceiling(*count).mul_f64(rand::rng().random_range(0.5..=1.0))
+    }
+
+    /// How long to wait for something that is missing. What comes by itself is looked for often; what a person
+    /// must mend less and less, since looking may mean asking a Hub.
+    pub fn missing(&self, key: &str, comes: bool) -> Duration {
+        if comes {
+            return spread(Self::COMING);
+        }
+        self.failed(key).clamp(Self::COMING, Self::MENDED)
     }
 
     /// Forgets the failures of `key`.
@@ -61,6 +75,8 @@ mod tests {
         }
         assert!(backoff.failed("a") >= Duration::from_secs(16));
         assert!(backoff.failed("b") <= Backoff::FIRST);
+        assert!(backoff.missing("a", false) <= Backoff::MENDED);
+        assert!(backoff.missing("a", true) < Duration::from_secs(6));
         backoff.succeeded("a");
         assert!(backoff.failed("a") <= Backoff::FIRST);
     }

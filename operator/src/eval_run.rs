@@ -40,7 +40,7 @@ pub const NAME: &str = "EvalRun";
 
 /// How often a running evaluation is asked for its progress.
 const PROGRESS: Duration = Duration::from_secs(5);
-/// How soon something that nothing announces is looked at again: a Secret, a branch, a job waited for.
+/// How soon something that nothing announces is looked at again.
 const SOON: Duration = Duration::from_secs(15);
 /// How often anything else is looked at all the same.
 const SELDOM: Duration = Duration::from_mins(30);
@@ -112,6 +112,7 @@ pub async fn reconcile(object: Arc<EvalRun>, context: Arc<Context>) -> Result<Ac
     };
 
     let now = Timestamp::now();
+    let key = format!("missing/{NAME}/{namespace}/{}", object.name_any());
     let sources = match inputs::sources(&context, &object).await? {
         Ok(sources) => sources,
         Err(missing) => {
@@ -123,9 +124,10 @@ pub async fn reconcile(object: Arc<EvalRun>, context: Arc<Context>) -> Result<Ac
                 &summary,
             )
             .await?;
-            return Ok(Action::requeue(spread(SOON)));
+            return Ok(Action::requeue(context.backoff.missing(&key, missing.waits)));
         }
     };
+    context.backoff.succeeded(&key);
     // Pinned before anything is built from it: an operator that restarts here must not meet another commit.
     let object = pin(&context, object, &sources, now).await?;
 
