@@ -117,23 +117,28 @@ pub fn summarize_job(
 /// Sets one condition.
 pub fn set(
     conditions: &mut Vec<Condition>,
-    kind: &str,
+    name: &str,
     holds: bool,
     summary: &Summary,
     generation: Option<i64>,
     now: Timestamp,
 ) {
     let status = if holds { "True" } else { "False" };
-    let before = conditions.iter().position(|condition| condition.type_ == kind);
+    let before = conditions.iter().position(|condition| condition.type_ == name);
     let since = before
         .map(|index| &conditions[index])
         .filter(|condition| condition.status == status)
         .map_or_else(|| Time(now), |condition| condition.last_transition_time.clone());
     let condition = Condition {
-        type_: kind.into(),
+        type_: name.into(),
         status: status.into(),
         reason: summary.reason.clone(),
-        message: limited(&summary.message),
+        // A condition that does not hold has nothing to tell; Ready tells why not.
+        message: if holds || name == kind::READY {
+            limited(&summary.message)
+        } else {
+            String::new()
+        },
         observed_generation: generation,
         last_transition_time: since,
     };
