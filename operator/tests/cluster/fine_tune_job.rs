@@ -24,8 +24,10 @@ fn object(spec: Value) -> FineTuneJob {
         "apiVersion": "slipway.dev/v1alpha1", "kind": "FineTuneJob", "metadata": {"name": "tune"},
         "spec": {"model": {"claim": {"name": "weights"}}, "dataset": {"configMap": {"name": "rows", "key": "train.csv"}}},
     });
-    for (key, value) in spec.as_object().unwrap() {
-        full["spec"][key] = value.clone();
+    if let Value::Object(changes) = spec {
+        for (key, value) in changes {
+            full["spec"][key] = value;
+        }
     }
     serde_json::from_value(full).unwrap()
 }

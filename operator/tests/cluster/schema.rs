@@ -60,7 +60,7 @@ fn changed(yaml: &str, change: Value) -> Value {
 }
 
 fn spec(change: Value) -> Value {
-    json!({ "spec": change })
+    Value::Object([("spec".to_owned(), change)].into_iter().collect())
 }
 
 /// What the apiserver says to creating `object`; nothing is stored.
