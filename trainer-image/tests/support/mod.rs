@@ -200,13 +200,18 @@ impl Bench {
         })
     }
 
-    /// The trainer with `config`, not started yet.
+    /// `slipway-trainer train` with `config`, not started yet.
     pub fn trainer(&self, run: &str, config: &Value) -> Command {
+        self.run("train", run, config)
+    }
+
+    /// A subcommand of the trainer with `config`, not started yet.
+    pub fn run(&self, subcommand: &str, run: &str, config: &Value) -> Command {
         let path = self.path(&format!("{run}.json"));
         fs::write(&path, config.to_string()).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_slipway-trainer"));
         command
-            .args(["train", "--config"])
+            .args([subcommand, "--config"])
             .arg(path)
             .arg("--report")
             .arg(self.path(&format!("{run}-report.json")));
