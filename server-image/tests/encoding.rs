@@ -146,7 +146,7 @@ async fn adapters_bring_their_own_classes_to_a_bare_base() {
         .collect();
     assert_eq!(names, ["mood", "topic"]);
     let bodies: Vec<Value> = (0..16)
-        .map(|i| json!({"inputs": "text", "model": ["mood", "topic"][i % 2]}))
+        .map(|i| json!({"inputs": "text", "model": (["mood", "topic"][i % 2])}))
         .collect();
     let answers = futures::future::join_all(bodies.iter().map(|body| server.post("/predict", body))).await;
     for (i, answer) in answers.iter().enumerate() {

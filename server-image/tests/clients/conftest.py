@@ -20,7 +20,9 @@ import seed  # noqa: E402
 
 @pytest.fixture(scope="session")
 def binary():
-    """Path of the server, built from the sources as they are."""
+    """Path of the server: SLIPWAY_SERVER, or built from the sources as they are."""
+    if given := os.environ.get("SLIPWAY_SERVER"):
+        return given
     out = subprocess.run(
         ["cargo", "build", "--release", "-p", "slipway-server", "--bin", "slipway-server", "--message-format=json"],
         cwd=ROOT, check=True, capture_output=True, text=True,
