@@ -12,7 +12,7 @@ WORDS = "good great fine strong gain bad poor weak loss fall the stock is today 
 VOCABULARY = ["[PAD]", "[UNK]", "[EOS]", "[CLS]", "[SEP]", *WORDS]
 SIZES = dict(
     vocab_size=len(VOCABULARY), hidden_size=32, intermediate_size=56, num_hidden_layers=2, num_attention_heads=4,
-    max_position_embeddings=64, pad_token_id=0,
+    max_position_embeddings=64, pad_token_id=0, initializer_range=0.2,
 )
 STEPS, WARMUP, RATE, DECAY = 10, 3, 0.02, 0.05
 HYPER = {
