@@ -31,6 +31,7 @@ pub struct Client {
 
 impl Client {
     /// A client of the Hub at `endpoint`, for instance `https://huggingface.co`.
+    #[allow(clippy::needless_pass_by_value)] // the client becomes its owner
     pub fn new(endpoint: &str, token: Option<Token>) -> Result<Self, Error> {
         Ok(Self {
             transport: Transport::new(endpoint, token.as_ref())?,
@@ -305,12 +306,13 @@ pub(crate) fn server_message(answer: &Answer) -> String {
 /// A revision or one segment of a path, as the Hub's own clients quote it: everything but unreserved
 /// characters, `/` included.
 pub(crate) fn quoted(text: &str) -> String {
+    use std::fmt::Write;
     let mut quoted = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             quoted.push(byte as char);
         } else {
-            quoted.push_str(&format!("%{byte:02X}"));
+            write!(quoted, "%{byte:02X}").expect("a String takes everything");
         }
     }
     quoted

@@ -23,10 +23,7 @@ impl Client {
         let parsed = Url::parse(url)
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https"))
-            .ok_or_else(|| Error::InvalidEndpoint {
-                endpoint: url.to_owned(),
-                message: "a dataset's url must be a whole http(s) address".into(),
-            })?;
+            .ok_or_else(|| Error::InvalidUrl { url: url.to_owned() })?;
         let name = file_name(&parsed);
         let folder = cache.join("urls").join(short_hash(url));
         let (target, tag) = (folder.join(&name), folder.join("etag"));

@@ -177,7 +177,7 @@ pub enum Error {
     )]
     Checksum {
         /// Which repository.
-        repo: RepoId,
+        repo: Box<RepoId>,
         /// Which file.
         path: String,
         /// Checksum of what arrived.
@@ -214,6 +214,14 @@ pub enum Error {
     PathNotFound {
         /// The path.
         path: PathBuf,
+    },
+    /// The address of a dataset is none.
+    #[error(
+        "{url:?} is no whole http(s) address of a file; write it like https://example.com/data/train.csv"
+    )]
+    InvalidUrl {
+        /// What was given.
+        url: String,
     },
     /// A URL of a dataset is not there.
     #[error("there is nothing at {url} (HTTP {status}); check the address")]
@@ -262,7 +270,10 @@ impl Error {
             | Self::Tls { .. }
             | Self::TokenFile { .. }
             | Self::TokenShape
-            | Self::InvalidRepo { .. } => Reason::InvalidConfig,
+            | Self::InvalidRepo { .. }
+            | Self::InvalidUrl { .. }
+            | Self::Rejected { .. }
+            | Self::Card(_) => Reason::InvalidConfig,
             Self::NotFound { repo, .. }
             | Self::RevisionNotFound { repo, .. }
             | Self::EntryNotFound { repo, .. }
@@ -280,7 +291,6 @@ impl Error {
                 RepoType::Model => Reason::InvalidModel,
                 RepoType::Dataset => Reason::DatasetNotFound,
             },
-            Self::Rejected { .. } | Self::Card(_) => Reason::InvalidConfig,
             Self::Io { .. } => Reason::Internal,
         };
         Failure::new(reason, self.to_string())

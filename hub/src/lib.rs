@@ -27,5 +27,5 @@ pub use error::Error;
 pub use repo::{RepoId, RepoInfo, RepoType, Sibling};
 pub use snapshot::SnapshotProgress;
 pub use token::Token;
-pub use transport::Retry;
+pub use transport::{Retry, tls_roots};
 pub use update::Reader;

@@ -322,7 +322,7 @@ fn local_file(path: &Path, name: &str) -> Result<Found, Error> {
         .unwrap_or_default()
         .to_string_lossy()
         .into_owned();
-    if file.ends_with(".gguf") {
+    if path.extension().is_some_and(|ending| ending == "gguf") {
         return Ok(Found::Gguf(path.to_owned()));
     }
     if PICKLE_ENDINGS.iter().any(|ending| file.ends_with(ending)) {

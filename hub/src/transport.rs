@@ -132,7 +132,7 @@ impl Transport {
         }
         let http = reqwest::Client::builder()
             .user_agent(concat!("slipway/", env!("CARGO_PKG_VERSION")))
-            .tls_certs_only(roots()?)
+            .tls_certs_only(tls_roots()?)
             // Followed here, where the token can be kept from other origins.
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(Duration::from_secs(10))
@@ -413,7 +413,7 @@ async fn file_body(path: &PathBuf, offset: u64, length: u64) -> std::io::Result<
 
 /// `SSL_CERT_FILE` where it is set, as OpenSSL reads it; else Mozilla's roots, built in, because an image made
 /// from scratch has none on disk.
-fn roots() -> Result<Vec<reqwest::Certificate>, Error> {
+pub fn tls_roots() -> Result<Vec<reqwest::Certificate>, Error> {
     let tls = |message: String| Error::Tls { message };
     let certificates = match std::env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty()) {
         Some(path) => {

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use reqwest::header::HeaderMap;
 use serde::{Deserialize, Serialize};
 
 use crate::client::{About, quoted};
@@ -109,15 +110,16 @@ impl Client {
                     digest,
                 });
             }
-            next = next_page(answer.headers.get_all("link"), &call.url);
+            next = next_page(&answer.headers, &call.url);
         }
         Ok(files)
     }
 }
 
 /// The address after which a `Link` header says `rel="next"`.
-fn next_page(links: reqwest::header::GetAll<'_, reqwest::header::HeaderValue>, base: &str) -> Option<String> {
-    let link = links
+fn next_page(headers: &HeaderMap, base: &str) -> Option<String> {
+    let link = headers
+        .get_all("link")
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
@@ -158,7 +160,7 @@ pub(crate) async fn write_atomically(target: &Path, bytes: &[u8]) -> Result<(), 
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use reqwest::header::{HeaderMap, HeaderValue};
+    use reqwest::header::HeaderValue;
 
     #[test]
     fn paths_that_leave_the_folder_are_told() {
@@ -204,10 +206,10 @@ mod tests {
             HeaderValue::from_static("</api/x?cursor=2>; rel=\"next\""),
         );
         assert_eq!(
-            next_page(headers.get_all("link"), "http://h:1/api/x"),
+            next_page(&headers, "http://h:1/api/x"),
             Some("http://h:1/api/x?cursor=2".into())
         );
         headers.insert("link", HeaderValue::from_static("<http://h/y>; rel=\"prev\""));
-        assert_eq!(next_page(headers.get_all("link"), "http://h:1/api/x"), None);
+        assert_eq!(next_page(&headers, "http://h:1/api/x"), None);
     }
 }

@@ -55,7 +55,7 @@ impl Document {
         let change = match self.root.as_ref() {
             None => (
                 self.text.len()..self.text.len(),
-                format!("{}\n", self.row(key, value, 0)),
+                format!("{}\n", row(key, value, 0)),
             ),
             Some(root) => match root.entry(key) {
                 Some((name, old)) => self.replace_entry(root, name, old, value),
@@ -120,15 +120,6 @@ impl Document {
         self.apply_or_rewrite(path, &[change], &expected)
     }
 
-    fn row(&self, key: &str, value: &Value, column: usize) -> String {
-        let pad = " ".repeat(column);
-        format!(
-            "{pad}{}:{}",
-            inline(&Value::String(key.into())),
-            after_key(value, column)
-        )
-    }
-
     fn replace_entry(&self, root: &Node, name: &Node, old: &Node, value: &Value) -> (Range<usize>, String) {
         let colon = self.text[name.end..]
             .find(':')
@@ -153,7 +144,7 @@ impl Document {
         } else {
             "\n"
         };
-        let row = self.row(key, value, self.column(root.start));
+        let row = row(key, value, self.column(root.start));
         (self.text.len()..self.text.len(), format!("{open}{row}\n"))
     }
 
@@ -168,17 +159,12 @@ impl Document {
         if self.apply(changes, expected).is_ok() {
             return Ok(());
         }
-        match path.first() {
-            Some(Step::Key(key)) => {
-                let value = expected[*key].clone();
-                self.set(key, &value)
-            }
-            _ => {
-                let text = format!("{}\n", after_key(expected, 0).trim_start());
-                let whole = 0..self.text.len();
-                self.apply(&[(whole, text)], expected)
-            }
+        if let Some(Step::Key(key)) = path.first() {
+            return self.set(key, &expected[*key]);
         }
+        let text = format!("{}\n", after_key(expected, 0).trim_start());
+        let whole = 0..self.text.len();
+        self.apply(&[(whole, text)], expected)
     }
 
     /// Makes the changes, if reading the result gives exactly what is expected.
@@ -231,6 +217,15 @@ impl Document {
             None => self.column(item.start).saturating_sub(2),
         }
     }
+}
+
+fn row(key: &str, value: &Value, column: usize) -> String {
+    let pad = " ".repeat(column);
+    format!(
+        "{pad}{}:{}",
+        inline(&Value::String(key.into())),
+        after_key(value, column)
+    )
 }
 
 fn pointer<'a>(value: &'a mut Value, path: &[Step]) -> Option<&'a mut Value> {

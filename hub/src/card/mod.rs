@@ -86,16 +86,13 @@ impl Card {
     }
 
     fn put_document(&mut self, document: &Document) {
-        let text = match &self.metadata {
-            Some(range) => {
-                let mut text = self.text.clone();
-                text.replace_range(range.clone(), document.text());
-                text
-            }
-            None => {
-                let end = line_break(&self.text);
-                format!("---{end}{}---{end}{}", document.text(), self.text)
-            }
+        let text = if let Some(range) = &self.metadata {
+            let mut text = self.text.clone();
+            text.replace_range(range.clone(), document.text());
+            text
+        } else {
+            let end = line_break(&self.text);
+            format!("---{end}{}---{end}{}", document.text(), self.text)
         };
         *self = Self::located(text);
     }

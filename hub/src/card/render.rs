@@ -6,7 +6,7 @@ use serde_json::{Number, Value};
 /// line break where a collection follows a key.
 pub(super) fn after_key(value: &Value, indent: usize) -> String {
     let pad = " ".repeat(indent);
-    match value {
+    let rows: Vec<String> = match value {
         // As PyYAML writes them: a list stands at its key's own column.
         Value::Array(items) if !items.is_empty() => items
             .iter()
@@ -16,8 +16,9 @@ pub(super) fn after_key(value: &Value, indent: usize) -> String {
             .iter()
             .map(|(key, value)| format!("\n{pad}  {}:{}", text(key), after_key(value, indent + 2)))
             .collect(),
-        other => format!(" {}", inline(other)),
-    }
+        other => return format!(" {}", inline(other)),
+    };
+    rows.concat()
 }
 
 /// `value` as it stands after `- `, its further lines indented by `indent` columns.

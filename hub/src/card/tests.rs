@@ -51,11 +51,7 @@ fn setting_a_key_touches_its_value_and_nothing_else() {
     let text = "---\n# ours\nlicense:   mit  # see LICENSE\ntags:\n    - a   # first\n    - 'b'\n\nlanguage: [en,\n  no]\n---  \n# T\n";
     let mut card = Card::parse(text).unwrap();
     card.set("license", &json!("apache-2.0")).unwrap();
-    assert_eq!(
-        card.to_string(),
-        text.replace("  mit", "apache-2.0")
-            .replace("license: apache", "license: apache")
-    );
+    assert_eq!(card.to_string(), text.replace("  mit", "apache-2.0"));
     assert!(!card.set("license", &json!("apache-2.0")).unwrap());
     let before = card.to_string();
     assert!(card.extend("tags", &["b", "c"]).unwrap());
