@@ -1,0 +1,298 @@
+//! The servers behind an address: found by name, probed, and counted.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Bytes;
+use hyper::client::conn::http1::SendRequest;
+use hyper::header::HOST;
+use hyper::http::uri::Authority;
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+/// Between two looks at the name and at each server.
+const ROUND: Duration = Duration::from_secs(1);
+/// A server that computes on every core answers its probe late, but not this late.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Probes in a row that may time out. One that is refused or answered with an error counts at once.
+const TIMEOUTS: u32 = 3;
+/// For a connection to come up.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+
+/// One server.
+#[derive(Debug)]
+pub struct Backend {
+    /// Tells it from a later server at the same address, so that no connection is mistaken for the other's.
+    pub id: u64,
+    /// Where it listens.
+    pub address: SocketAddr,
+    ready: AtomicBool,
+    in_flight: AtomicUsize,
+}
+
+impl Backend {
+    fn new(address: SocketAddr) -> Self {
+        Self {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            address,
+            ready: AtomicBool::new(false),
+            in_flight: AtomicUsize::new(0),
+        }
+    }
+
+    /// Whether it answered its last probe and took its last connection.
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
+    }
+
+    /// Takes it out until a probe succeeds: a connection to it was refused.
+    pub fn refused(&self) {
+        self.set_ready(false, "a connection was refused");
+    }
+
+    fn set_ready(&self, ready: bool, cause: &str) {
+        if self.ready.swap(ready, Ordering::Relaxed) != ready {
+            tracing::info!(address = %self.address, ready, cause, "a server changed");
+        }
+    }
+}
+
+/// A request that a server is working on, for the length of this value's life.
+#[derive(Debug)]
+pub struct Busy(pub Arc<Backend>);
+
+impl Busy {
+    /// Counts one more.
+    pub fn new(backend: Arc<Backend>) -> Self {
+        backend.in_flight.fetch_add(1, Ordering::Relaxed);
+        Self(backend)
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// An address and every server it stands for.
+#[derive(Debug)]
+pub struct Target {
+    authority: Authority,
+    backends: ArcSwap<Vec<Arc<Backend>>>,
+}
+
+impl Target {
+    /// An address about which nothing is known yet.
+    pub fn new(authority: Authority) -> Self {
+        Self {
+            authority,
+            backends: ArcSwap::default(),
+        }
+    }
+
+    /// `host:port`.
+    pub fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// Whether some server can answer.
+    pub fn has_ready(&self) -> bool {
+        self.backends.load().iter().any(|backend| backend.is_ready())
+    }
+
+    /// How many servers can.
+    pub fn ready_count(&self) -> usize {
+        self.backends
+            .load()
+            .iter()
+            .filter(|backend| backend.is_ready())
+            .count()
+    }
+
+    /// The ready server with the fewest requests under way. Among equals the search starts at a different one
+    /// each time, so that the first of the list does not get every lone request.
+    pub fn least_busy(&self) -> Option<Arc<Backend>> {
+        static TURN: AtomicUsize = AtomicUsize::new(0);
+        let backends = self.backends.load();
+        let count = backends.len();
+        if count == 1 {
+            return backends.first().filter(|backend| backend.is_ready()).cloned();
+        }
+        let start = TURN.fetch_add(1, Ordering::Relaxed);
+        (0..count)
+            .map(|step| &backends[start.wrapping_add(step) % count])
+            .filter(|backend| backend.is_ready())
+            .min_by_key(|backend| backend.in_flight.load(Ordering::Relaxed))
+            .cloned()
+    }
+
+    /// Follows the name and probes its servers, for ever.
+    pub async fn watch(self: Arc<Self>) {
+        let mut probers: HashMap<SocketAddr, tokio::task::AbortHandle> = HashMap::new();
+        let mut tasks = JoinSet::new();
+        let mut rounds = interval(ROUND);
+        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut complained = false;
+        loop {
+            rounds.tick().await;
+            match self.resolve().await {
+                Ok(found) => {
+                    complained = false;
+                    self.replace(&found, &mut probers, &mut tasks);
+                }
+                // The servers known so far are kept: a name server that fails takes no traffic away, and
+                // servers that are gone fail their probes.
+                Err(error) if !complained => {
+                    tracing::warn!(host = %self.authority, %error, "the name cannot be resolved; keeping the servers known");
+                    complained = true;
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    async fn resolve(&self) -> std::io::Result<Vec<SocketAddr>> {
+        let host = self
+            .authority
+            .host()
+            .trim_start_matches('[')
+            .trim_end_matches(']');
+        let port = self.authority.port_u16().unwrap_or(80);
+        let mut found: Vec<SocketAddr> = tokio::net::lookup_host((host, port)).await?.collect();
+        found.sort_unstable();
+        found.dedup();
+        Ok(found)
+    }
+
+    fn replace(
+        &self,
+        found: &[SocketAddr],
+        probers: &mut HashMap<SocketAddr, tokio::task::AbortHandle>,
+        tasks: &mut JoinSet<()>,
+    ) {
+        let known = self.backends.load_full();
+        if known
+            .iter()
+            .map(|backend| backend.address)
+            .eq(found.iter().copied())
+        {
+            return;
+        }
+        let next: Vec<Arc<Backend>> = found
+            .iter()
+            .map(|&address| {
+                known
+                    .iter()
+                    .find(|backend| backend.address == address)
+                    .cloned()
+                    .unwrap_or_else(|| {
+                        let backend = Arc::new(Backend::new(address));
+                        let probe = probe_for_ever(backend.clone(), self.authority.clone());
+                        probers.insert(address, tasks.spawn(probe));
+                        backend
+                    })
+            })
+            .collect();
+        probers.retain(|address, prober| {
+            let stays = found.contains(address);
+            if !stays {
+                prober.abort();
+            }
+            stays
+        });
+        tracing::info!(host = %self.authority, servers = next.len(), "the servers of an address changed");
+        self.backends.store(Arc::new(next));
+    }
+}
+
+async fn probe_for_ever(backend: Arc<Backend>, authority: Authority) {
+    let mut connection: Option<SendRequest<Empty<Bytes>>> = None;
+    let mut timeouts = 0;
+    let mut rounds = interval(ROUND);
+    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        rounds.tick().await;
+        match timeout(PROBE_TIMEOUT, probe(&backend, &authority, connection.take())).await {
+            Ok(Ok((status, reusable))) => {
+                timeouts = 0;
+                connection = reusable;
+                backend.set_ready(status.is_success(), "its probe was answered");
+            }
+            Ok(Err(error)) => {
+                timeouts = 0;
+                backend.set_ready(false, &error.to_string());
+            }
+            Err(_) => {
+                timeouts += 1;
+                if timeouts >= TIMEOUTS {
+                    backend.set_ready(false, "its probe timed out");
+                }
+            }
+        }
+    }
+}
+
+type Probe =
+    Result<(StatusCode, Option<SendRequest<Empty<Bytes>>>), Box<dyn std::error::Error + Send + Sync>>;
+
+/// `GET /health` over the connection of the last probe, where it still stands.
+async fn probe(
+    backend: &Backend,
+    authority: &Authority,
+    connection: Option<SendRequest<Empty<Bytes>>>,
+) -> Probe {
+    let mut sender = match connection.filter(|sender| sender.is_ready()) {
+        Some(sender) => sender,
+        None => {
+            let stream = TcpStream::connect(backend.address).await?;
+            let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+            tokio::spawn(connection);
+            sender
+        }
+    };
+    let request = Request::get("/health")
+        .header(HOST, authority.as_str())
+        .body(Empty::new())?;
+    let response = sender.send_request(request).await?;
+    let status = response.status();
+    response.into_body().collect().await?;
+    Ok((status, Some(sender)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ready_server_with_least_to_do_is_taken() {
+        let target = Target::new("h:1".parse().unwrap());
+        assert!(!target.has_ready() && target.least_busy().is_none());
+        let backends: Vec<_> = (1..=3)
+            .map(|port| Arc::new(Backend::new(SocketAddr::from(([127, 0, 0, 1], port)))))
+            .collect();
+        target.backends.store(Arc::new(backends.clone()));
+        assert!(target.least_busy().is_none());
+        backends[0].set_ready(true, "");
+        backends[1].set_ready(true, "");
+        let busy = [Busy::new(backends[0].clone()), Busy::new(backends[2].clone())];
+        assert_eq!(target.least_busy().unwrap().id, backends[1].id);
+        backends[1].refused();
+        assert_eq!(target.least_busy().unwrap().id, backends[0].id);
+        drop(busy);
+        backends[1].set_ready(true, "");
+        let taken: std::collections::HashSet<u64> = (0..4).map(|_| target.least_busy().unwrap().id).collect();
+        assert_eq!(taken.len(), 2, "lone requests all meet one server");
+        assert_eq!(target.ready_count(), 2);
+    }
+}

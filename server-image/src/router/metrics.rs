@@ -1,0 +1,251 @@
+//! Counts and times for each arm and revision, without a lock on a request's way.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// Upper bounds of the buckets in seconds: from a classifier's answer to a long generation.
+const BOUNDS: [f64; 16] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0,
+];
+const CODES: std::ops::Range<u16> = 100..600;
+
+/// A histogram of durations.
+#[derive(Debug, Default)]
+pub struct Histogram {
+    buckets: [AtomicU64; BOUNDS.len() + 1],
+    nanoseconds: AtomicU64,
+}
+
+impl Histogram {
+    /// Counts one duration.
+    pub fn observe(&self, duration: Duration) {
+        let seconds = duration.as_secs_f64();
+        let bucket = BOUNDS.partition_point(|&bound| bound < seconds);
+        self.buckets[bucket].fetch_add(1, Relaxed);
+        self.nanoseconds.fetch_add(duration.as_nanos() as u64, Relaxed);
+    }
+
+    fn write(&self, out: &mut String, name: &str, labels: &str) {
+        let mut count = 0;
+        for (bucket, bound) in self.buckets.iter().zip(BOUNDS) {
+            count += bucket.load(Relaxed);
+            writeln!(out, "{name}_bucket{{{labels},le=\"{bound}\"}} {count}").expect(INFALLIBLE);
+        }
+        count += self.buckets[BOUNDS.len()].load(Relaxed);
+        let sum = self.nanoseconds.load(Relaxed) as f64 / 1e9;
+        writeln!(out, "{name}_bucket{{{labels},le=\"+Inf\"}} {count}").expect(INFALLIBLE);
+        writeln!(out, "{name}_sum{{{labels}}} {sum}").expect(INFALLIBLE);
+        writeln!(out, "{name}_count{{{labels}}} {count}").expect(INFALLIBLE);
+    }
+}
+
+const INFALLIBLE: &str = "a String takes everything";
+
+/// What one revision of one arm did.
+#[derive(Debug)]
+pub struct Series {
+    codes: Box<[AtomicU64]>,
+    /// Until the last byte was handed on, or the client left.
+    pub duration: Histogram,
+    /// Until the first byte of the body came.
+    pub first_byte: Histogram,
+    /// Requests under way.
+    pub in_flight: AtomicU64,
+    /// Connections to a server that were refused or broke before an answer.
+    pub upstream_failures: AtomicU64,
+}
+
+impl Default for Series {
+    fn default() -> Self {
+        Self {
+            codes: CODES.map(|_| AtomicU64::new(0)).collect(),
+            duration: Histogram::default(),
+            first_byte: Histogram::default(),
+            in_flight: AtomicU64::new(0),
+            upstream_failures: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Series {
+    /// Counts an answer with HTTP status `code`.
+    pub fn answered(&self, code: u16) {
+        if CODES.contains(&code) {
+            self.codes[usize::from(code - CODES.start)].fetch_add(1, Relaxed);
+        }
+    }
+}
+
+type Key = (String, String);
+
+/// All series: they outlive route tables, so that counters never go back.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    series: Mutex<BTreeMap<Key, Arc<Series>>>,
+    /// Requests that no arm could take.
+    pub unrouted: AtomicU64,
+    /// Route tables that were refused.
+    pub invalid_tables: AtomicU64,
+}
+
+impl Metrics {
+    /// The series of a revision of an arm. Looked up when a table is built, never for a request.
+    pub fn series(&self, variant: &str, revision: &str) -> Arc<Series> {
+        let mut series = self.series.lock().expect("no holder panics");
+        series
+            .entry((variant.to_owned(), revision.to_owned()))
+            .or_default()
+            .clone()
+    }
+
+    /// The Prometheus text format. `ready`: ready servers of each variant of the table in force.
+    pub fn render(&self, ready: &[(String, u64)]) -> String {
+        let series = self.series.lock().expect("no holder panics").clone();
+        let labelled: Vec<(String, Arc<Series>)> = series
+            .into_iter()
+            .map(|((variant, revision), series)| {
+                (
+                    format!(
+                        "variant=\"{}\",revision=\"{}\"",
+                        escaped(&variant),
+                        escaped(&revision)
+                    ),
+                    series,
+                )
+            })
+            .collect();
+        let mut out = String::new();
+        head(
+            &mut out,
+            "slipway_router_requests_total",
+            "counter",
+            "Answers by HTTP status.",
+        );
+        for (labels, series) in &labelled {
+            for (code, count) in CODES.zip(&series.codes) {
+                let count = count.load(Relaxed);
+                if count > 0 {
+                    writeln!(
+                        out,
+                        "slipway_router_requests_total{{{labels},code=\"{code}\"}} {count}"
+                    )
+                    .expect(INFALLIBLE);
+                }
+            }
+        }
+        for (name, help, pick) in [
+            (
+                "slipway_router_request_duration_seconds",
+                "Until the last byte was handed on, or the client left.",
+                (|series: &Series| &series.duration) as fn(&Series) -> &Histogram,
+            ),
+            (
+                "slipway_router_time_to_first_byte_seconds",
+                "Until the first byte of the body came.",
+                |series: &Series| &series.first_byte,
+            ),
+        ] {
+            head(&mut out, name, "histogram", help);
+            for (labels, series) in &labelled {
+                pick(series).write(&mut out, name, labels);
+            }
+        }
+        head(
+            &mut out,
+            "slipway_router_in_flight",
+            "gauge",
+            "Requests under way.",
+        );
+        for (labels, series) in &labelled {
+            let count = series.in_flight.load(Relaxed);
+            writeln!(out, "slipway_router_in_flight{{{labels}}} {count}").expect(INFALLIBLE);
+        }
+        let name = "slipway_router_upstream_failures_total";
+        head(
+            &mut out,
+            name,
+            "counter",
+            "Connections that were refused or broke before an answer.",
+        );
+        for (labels, series) in &labelled {
+            let count = series.upstream_failures.load(Relaxed);
+            writeln!(out, "{name}{{{labels}}} {count}").expect(INFALLIBLE);
+        }
+        head(
+            &mut out,
+            "slipway_router_ready_backends",
+            "gauge",
+            "Servers that answer their probe.",
+        );
+        for (variant, count) in ready {
+            let variant = escaped(variant);
+            writeln!(
+                out,
+                "slipway_router_ready_backends{{variant=\"{variant}\"}} {count}"
+            )
+            .expect(INFALLIBLE);
+        }
+        for (name, help, value) in [
+            (
+                "slipway_router_unrouted_total",
+                "Requests that no arm could take.",
+                &self.unrouted,
+            ),
+            (
+                "slipway_router_invalid_tables_total",
+                "Route tables that were refused.",
+                &self.invalid_tables,
+            ),
+        ] {
+            head(&mut out, name, "counter", help);
+            writeln!(out, "{name} {}", value.load(Relaxed)).expect(INFALLIBLE);
+        }
+        out
+    }
+}
+
+fn head(out: &mut String, name: &str, kind: &str, help: &str) {
+    writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}").expect(INFALLIBLE);
+}
+
+fn escaped(label: &str) -> String {
+    label
+        .replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_series_outlives_its_table_and_is_told_by_revision() {
+        let metrics = Metrics::default();
+        let one = metrics.series("a", "1");
+        one.answered(200);
+        metrics.series("a", "1").answered(200);
+        metrics.series("a", "2").answered(503);
+        one.first_byte.observe(Duration::from_millis(3));
+        one.first_byte.observe(Duration::from_secs(300));
+        let text = metrics.render(&[("a".into(), 2)]);
+        for line in [
+            "slipway_router_requests_total{variant=\"a\",revision=\"1\",code=\"200\"} 2",
+            "slipway_router_requests_total{variant=\"a\",revision=\"2\",code=\"503\"} 1",
+            "slipway_router_time_to_first_byte_seconds_bucket{variant=\"a\",revision=\"1\",le=\"0.0025\"} 0",
+            "slipway_router_time_to_first_byte_seconds_bucket{variant=\"a\",revision=\"1\",le=\"0.005\"} 1",
+            "slipway_router_time_to_first_byte_seconds_bucket{variant=\"a\",revision=\"1\",le=\"120\"} 1",
+            "slipway_router_time_to_first_byte_seconds_bucket{variant=\"a\",revision=\"1\",le=\"+Inf\"} 2",
+            "slipway_router_time_to_first_byte_seconds_count{variant=\"a\",revision=\"1\"} 2",
+            "slipway_router_ready_backends{variant=\"a\"} 2",
+        ] {
+            assert!(
+                text.lines().any(|known| known == line),
+                "{line} is not in\n{text}"
+            );
+        }
+    }
+}

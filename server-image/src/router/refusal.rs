@@ -1,0 +1,110 @@
+//! What the router says where no server answers, in the shape of OpenAI's errors.
+
+use hyper::body::Bytes;
+use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::{Response, StatusCode};
+use serde_json::json;
+
+use super::body::ResponseBody;
+
+/// An answer of the router's own.
+#[derive(Debug)]
+pub struct Refusal {
+    status: StatusCode,
+    kind: &'static str,
+    code: &'static str,
+    message: String,
+    retry: bool,
+}
+
+impl Refusal {
+    /// Whether no arm is to blame: it counts for none.
+    pub fn counts_as_unrouted(&self) -> bool {
+        self.status != StatusCode::BAD_GATEWAY
+    }
+
+    /// As an answer.
+    pub fn into_response(self) -> Response<ResponseBody> {
+        let body = json!({"error": {
+            "message": self.message, "type": self.kind, "param": null, "code": self.code,
+        }});
+        let mut response = Response::new(ResponseBody::Own(Some(Bytes::from(body.to_string()))));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if self.retry {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+fn unavailable(code: &'static str, message: String) -> Refusal {
+    Refusal {
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        kind: "service_unavailable",
+        code,
+        message,
+        retry: true,
+    }
+}
+
+fn invalid(status: StatusCode, code: &'static str, message: String) -> Refusal {
+    Refusal {
+        status,
+        kind: "invalid_request_error",
+        code,
+        message,
+        retry: false,
+    }
+}
+
+/// No arm has a server that can answer.
+pub fn no_server() -> Refusal {
+    unavailable(
+        "no_ready_server",
+        "no server is ready to answer; try again in a moment".into(),
+    )
+}
+
+/// The arm asked for has none.
+pub fn unready(variant: &str) -> Refusal {
+    let message = format!(
+        "no server of the variant {variant:?} is ready; try again in a moment, or leave x-slipway-variant out to be answered by another"
+    );
+    unavailable("variant_not_ready", message)
+}
+
+/// The arm asked for does not exist.
+pub fn unknown_variant<'a>(asked: &str, known: impl Iterator<Item = &'a str>) -> Refusal {
+    let known = known.collect::<Vec<_>>().join(", ");
+    let message = format!("there is no variant {asked:?}; x-slipway-variant may be one of: {known}");
+    invalid(StatusCode::NOT_FOUND, "variant_not_found", message)
+}
+
+/// Every server tried closed the connection.
+pub fn broken() -> Refusal {
+    Refusal {
+        status: StatusCode::BAD_GATEWAY,
+        kind: "server_error",
+        code: "server_disconnected",
+        message: "the server closed the connection before it answered; the request may have been worked on, try again if that does no harm".into(),
+        retry: false,
+    }
+}
+
+/// The client stopped in the middle of its request.
+pub fn incomplete() -> Refusal {
+    let message = "the request ended before its body was complete; send as many bytes as content-length says";
+    invalid(StatusCode::BAD_REQUEST, "incomplete_body", message.into())
+}
+
+/// Tunnels are not for a router.
+pub fn connect() -> Refusal {
+    let message = "CONNECT is not served here; send requests to this address directly";
+    invalid(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        message.into(),
+    )
+}

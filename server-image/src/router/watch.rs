@@ -1,0 +1,130 @@
+//! The route table's file: read again when it changes, taken when it is right.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use hyper::http::uri::Authority;
+use slipway_contract::RouteTable;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::sleep;
+
+use super::backend::Target;
+use super::metrics::Metrics;
+use super::proxy::Shared;
+use super::table::Table;
+
+/// Between two looks at the file.
+const POLL: Duration = Duration::from_millis(250);
+/// Servers that a new table brings may take this long to be found and probed before it takes effect.
+const SETTLE: Duration = Duration::from_secs(3);
+
+/// Follows the file of a route table and the addresses in it.
+#[derive(Debug)]
+pub struct Watcher {
+    path: PathBuf,
+    /// What was read last, right or wrong.
+    seen: Vec<u8>,
+    targets: HashMap<Authority, (Arc<Target>, AbortHandle)>,
+    tasks: JoinSet<()>,
+}
+
+impl Watcher {
+    /// Reads the table at `path` for the first time; returns it once its servers were looked at.
+    pub async fn start(path: &Path, metrics: &Metrics) -> Result<(Self, Table), String> {
+        let mut watcher = Self {
+            path: path.to_owned(),
+            seen: Vec::new(),
+            targets: HashMap::new(),
+            tasks: JoinSet::new(),
+        };
+        watcher.seen = std::fs::read(path).map_err(|error| {
+            format!(
+                "failed to read the route table {}: {error}; pass --routes with its path",
+                path.display()
+            )
+        })?;
+        let table = watcher.load(metrics)?;
+        watcher.settle(&table).await;
+        watcher.forget(&table);
+        Ok((watcher, table))
+    }
+
+    /// Puts each right table in force as the file changes, for ever. A wrong one leaves the old in force.
+    pub async fn follow(mut self, shared: Arc<Shared>) {
+        loop {
+            sleep(POLL).await;
+            // The content is compared, not the time: a ConfigMap is swapped by a symbolic link, a file system may
+            // keep whole seconds only, and an editor may leave the file missing for a moment.
+            let Ok(text) = std::fs::read(&self.path) else {
+                continue;
+            };
+            if text == self.seen {
+                continue;
+            }
+            self.seen = text;
+            match self.load(&shared.metrics) {
+                Ok(table) => {
+                    self.settle(&table).await;
+                    self.forget(&table);
+                    let weights: Vec<String> = table
+                        .variants
+                        .iter()
+                        .map(|variant| format!("{}={}", variant.name, variant.weight))
+                        .collect();
+                    tracing::info!(weights = weights.join(" "), "a new route table is in force");
+                    shared.table.store(Arc::new(table));
+                }
+                Err(error) => {
+                    shared.metrics.invalid_tables.fetch_add(1, Relaxed);
+                    tracing::error!("{error}; the table before it stays in force");
+                }
+            }
+        }
+    }
+
+    fn load(&mut self, metrics: &Metrics) -> Result<Table, String> {
+        let routes: RouteTable = slipway_contract::parse(&self.path).map_err(|error| error.to_string())?;
+        let known: HashMap<Authority, Arc<Target>> = self
+            .targets
+            .iter()
+            .map(|(authority, (target, _))| (authority.clone(), target.clone()))
+            .collect();
+        let mut found = Vec::new();
+        let table = Table::build(&routes, metrics, &known, |authority| {
+            let target = Arc::new(Target::new(authority));
+            found.push(target.clone());
+            target
+        })
+        .map_err(|error| format!("the route table {} cannot be used: {error}", self.path.display()))?;
+        for target in found {
+            let task = self.tasks.spawn(target.clone().watch());
+            self.targets.insert(target.authority().clone(), (target, task));
+        }
+        Ok(table)
+    }
+
+    /// Waits for the servers of a new table, so that it does not take effect before they can take traffic.
+    async fn settle(&self, table: &Table) {
+        let deadline = Instant::now() + SETTLE;
+        while Instant::now() < deadline && !table.variants.iter().all(|variant| variant.target.has_ready()) {
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Stops probing what the table no longer names.
+    fn forget(&mut self, table: &Table) {
+        self.targets.retain(|_, (target, task)| {
+            let named = table
+                .variants
+                .iter()
+                .any(|variant| Arc::ptr_eq(&variant.target, target));
+            if !named {
+                task.abort();
+            }
+            named
+        });
+    }
+}
