@@ -95,10 +95,10 @@ pub fn resolve(told: &Columns, task: Task, file: &Path, available: &[String]) ->
     }
     // A column that was named decides the shape; guesses go from the richest shape to the plainest.
     let named_completion = told.prompt.is_some() || told.completion.is_some();
-    if told.messages.is_some() || (told.text.is_none() && !named_completion) {
-        if let Some(column) = find(&told.messages, "messages", MESSAGES)? {
-            return Ok(Roles::Messages(column));
-        }
+    if (told.messages.is_some() || (told.text.is_none() && !named_completion))
+        && let Some(column) = find(&told.messages, "messages", MESSAGES)?
+    {
+        return Ok(Roles::Messages(column));
     }
     if told.text.is_none() || named_completion {
         let prompt = find(&told.prompt, "prompt", PROMPT)?;

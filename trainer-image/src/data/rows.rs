@@ -166,7 +166,7 @@ fn read_parquet(
                         bad = Some(format!(
                             "column `{}` has the unreadable type {kind}",
                             field.name()
-                        ))
+                        ));
                     }
                 }
             }

@@ -8,6 +8,7 @@ use slipway_model::tokenizer::{Tokenizer, TokenizerError};
 
 use super::packing::pack;
 use super::plan::permutation;
+use super::tensors::hex;
 use crate::data::{DataError, Example, LabelSet, LabelValue, Layout, Reading, Rejected, Split, read};
 
 /// What the loss ignores, as in transformers.
@@ -86,7 +87,7 @@ impl Corpus {
                 .for_each(|&learned| hash.update([u8::from(learned)]));
             hash.update(sequence.class.to_le_bytes());
         }
-        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&hash.finalize())
     }
 
     /// The batch of the given rows.
@@ -362,11 +363,14 @@ impl<'a> Encoder<'a> {
                 let (ids, cut) = self
                     .tokenizer
                     .encode_within(&text, true, self.limit)
-                    .map_err(token_rejected)?;
+                    .map_err(|error| token_rejected(&error))?;
                 Ok((sequence(ids, Vec::new()), Some(label), cut))
             }
             Example::Text(text) => {
-                let mut ids = self.tokenizer.encode(&text, true).map_err(token_rejected)?;
+                let mut ids = self
+                    .tokenizer
+                    .encode(&text, true)
+                    .map_err(|error| token_rejected(&error))?;
                 self.end(&mut ids);
                 let learned = vec![true; ids.len()];
                 Ok((sequence(ids, learned), None, false))
@@ -406,7 +410,10 @@ impl<'a> Encoder<'a> {
     ) -> Result<(Vec<u32>, Vec<bool>), Rejected> {
         if self.train_on_prompt {
             let text = template.render(messages, None, false).map_err(chat_rejected)?;
-            let ids = self.tokenizer.encode(&text, false).map_err(token_rejected)?;
+            let ids = self
+                .tokenizer
+                .encode(&text, false)
+                .map_err(|error| token_rejected(&error))?;
             let learned = vec![true; ids.len()];
             return Ok((ids, learned));
         }
@@ -419,9 +426,13 @@ impl<'a> Encoder<'a> {
         let mut ids = self
             .tokenizer
             .encode(&format!("{prompt}\n"), true)
-            .map_err(token_rejected)?;
+            .map_err(|error| token_rejected(&error))?;
         let start = ids.len();
-        ids.extend(self.tokenizer.encode(completion, false).map_err(token_rejected)?);
+        ids.extend(
+            self.tokenizer
+                .encode(completion, false)
+                .map_err(|error| token_rejected(&error))?,
+        );
         self.end(&mut ids);
         let learned = (0..ids.len())
             .map(|at| self.train_on_prompt || at >= start)
@@ -439,8 +450,8 @@ impl<'a> Encoder<'a> {
     }
 }
 
-fn token_rejected(error: TokenizerError) -> Rejected {
-    Rejected::Fatal(tokenizer_failure(&error))
+fn token_rejected(error: &TokenizerError) -> Rejected {
+    Rejected::Fatal(tokenizer_failure(error))
 }
 
 /// What a tokenizer's error means for the run.

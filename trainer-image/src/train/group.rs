@@ -18,7 +18,7 @@ use super::tensors::{numbers_from_bytes, numbers_to_bytes};
 use crate::stop::Stop;
 
 /// How long workers wait for one another at the start: pods of one job may start minutes apart.
-const GATHERING: Duration = Duration::from_secs(900);
+const GATHERING: Duration = Duration::from_mins(15);
 const RETRY: Duration = Duration::from_millis(200);
 /// First bytes of a connection, so that a stray client is not taken for a worker.
 const GREETING: &[u8; 8] = b"slipway1";

@@ -86,6 +86,6 @@ mod tests {
             warmup: 0,
             total: 4,
         };
-        assert!(schedule.rate(0) == 1.0 && schedule.rate(5) == 0.0);
+        assert!((schedule.rate(0) - 1.0).abs() < 1e-12 && schedule.rate(5).abs() < 1e-12);
     }
 }

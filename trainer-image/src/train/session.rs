@@ -179,7 +179,7 @@ impl<'a> Session<'a> {
         if step > 0 && self.saved != Some(step) && (due || told(self)) {
             self.save()?;
         }
-        Ok(if told(self) && !(finished && !self.evaluation_due()) {
+        Ok(if told(self) && (!finished || self.evaluation_due()) {
             Next::Interrupted
         } else if finished {
             Next::Finished
