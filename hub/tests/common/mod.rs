@@ -17,11 +17,10 @@ pub struct Hub {
 }
 
 fn binary() -> PathBuf {
-    let cache = std::env::var_os("SLIPWAY_CACHE")
-        .map(PathBuf::from)
-        .unwrap_or_else(|| {
-            PathBuf::from(std::env::var_os("HOME").expect("HOME is set")).join(".cache/slipway")
-        });
+    let cache = std::env::var_os("SLIPWAY_CACHE").map_or_else(
+        || PathBuf::from(std::env::var_os("HOME").expect("HOME is set")).join(".cache/slipway"),
+        PathBuf::from,
+    );
     cache.join("bin/slipway-hub")
 }
 
