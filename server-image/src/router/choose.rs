@@ -1,5 +1,7 @@
 //! Which arm a request goes to: a draw by weight, or the arm a client always meets. Pure.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
+
 /// Uniform over `[0, 1)`, the 53 bits that an `f64` holds.
 fn unit(bits: u64) -> f64 {
     (bits >> 11) as f64 / (1u64 << 53) as f64
@@ -73,14 +75,14 @@ pub fn drawn<'a>(arms: impl Iterator<Item = Arm<'a>> + Clone, random: u64) -> Op
     None
 }
 
-/// SplitMix64, seeded from the system: a draw decides a split, not a secret.
+/// SplitMix64, seeded by the system through the standard library's hasher: a draw decides a split, not a secret.
 #[derive(Debug)]
 pub struct Draws(u64);
 
 impl Draws {
     /// A sequence of its own.
     pub fn new() -> Self {
-        Self(rand::random())
+        Self(RandomState::new().build_hasher().finish())
     }
 
     /// The next 64 bits.

@@ -47,7 +47,7 @@ pub struct Options {
     pub drain: Duration,
 }
 
-/// Why a router did not start.
+/// Why a router did not start, or could not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The route table is missing or wrong.
@@ -62,7 +62,7 @@ pub enum StartError {
         source: std::io::Error,
     },
     /// No threads or no signals.
-    #[error("failed to start: {0}")]
+    #[error("failed to run: {0}")]
     System(#[from] std::io::Error),
 }
 
@@ -102,7 +102,7 @@ pub async fn run(options: Options) -> Result<(), StartError> {
     {
         let mut accepting = pin!(accept(&listener, &queues));
         tokio::select! {
-            () = &mut accepting => {}
+            () = &mut accepting => return Err(StartError::System(std::io::Error::other("a thread ended"))),
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
@@ -133,7 +133,7 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
         .map_err(|source| StartError::Listen { address, source })
 }
 
-/// Hands connections to the threads in turn: left to the threads, the first to wake would take most of them.
+/// Hands connections to the threads in turn, until one of them is gone: left to the threads, the first to wake would take most of them.
 async fn accept(listener: &TcpListener, queues: &[mpsc::UnboundedSender<Accepted>]) {
     let mut turn = 0;
     loop {
@@ -146,7 +146,6 @@ async fn accept(listener: &TcpListener, queues: &[mpsc::UnboundedSender<Accepted
             Ok(connection) => {
                 turn = (turn + 1) % queues.len();
                 if queues[turn].send(connection).is_err() {
-                    tracing::error!("a thread is gone; stopping");
                     return;
                 }
             }
