@@ -25,7 +25,8 @@ Environment:
   HF_ENDPOINT, HF_TOKEN    the Hub and its token, where the configuration names none
   SLIPWAY_CACHE_DIR        where downloads are kept (default: $XDG_CACHE_HOME/slipway, ~/.cache/slipway)
   JOB_COMPLETION_INDEX     this worker's rank, where several train together
-  RAYON_NUM_THREADS        threads to compute with (default: all cores)";
+  RAYON_NUM_THREADS        threads to compute with (default: all cores)
+  CANDLE_NUM_THREADS       threads for element-wise operations (default: 1; more helps on idle cores only)";
 
 /// What to do.
 #[derive(Debug, Subcommand)]
