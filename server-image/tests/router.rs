@@ -12,7 +12,7 @@ use futures::StreamExt;
 use router_support::{Backend, Router, bound, eventually, fail};
 use serde_json::{Value, json};
 
-fn table(arms: &[(&str, u32, &Backend)], sticky: Value) -> Value {
+fn table(arms: &[(&str, u32, &Backend)], sticky: &Value) -> Value {
     let variants: Vec<Value> = arms
         .iter()
         .map(|(name, weight, backend)| {
@@ -29,7 +29,7 @@ fn table(arms: &[(&str, u32, &Backend)], sticky: Value) -> Value {
 #[tokio::test]
 async fn a_thousand_requests_split_by_weight_and_say_who_answered() {
     let (a, b) = (Backend::start("a").await, Backend::start("b").await);
-    let router = Router::start(&table(&[("a", 80, &a), ("b", 20, &b)], Value::Null)).await;
+    let router = Router::start(&table(&[("a", 80, &a), ("b", 20, &b)], &Value::Null)).await;
     let mut counts: HashMap<String, usize> = HashMap::new();
     for _ in 0..1000 {
         let response = router.get("/").await;
@@ -79,18 +79,15 @@ async fn a_thousand_requests_split_by_weight_and_say_who_answered() {
 async fn a_client_stays_with_its_arm_and_a_new_weight_moves_a_tenth() {
     let (a, b) = (Backend::start("a").await, Backend::start("b").await);
     let sticky = json!({"header": "x-user-id"});
-    let mut router = Router::start(&table(&[("a", 50, &a), ("b", 50, &b)], sticky.clone())).await;
+    let mut router = Router::start(&table(&[("a", 50, &a), ("b", 50, &b)], &sticky)).await;
     let mut before = Vec::new();
     for user in 0..1000 {
         before.push(router.arm(("x-user-id", &format!("user-{user}"))).await);
     }
-    for user in 0..100 {
-        assert_eq!(
-            router.arm(("x-user-id", &format!("user-{user}"))).await,
-            before[user]
-        );
+    for (user, arm) in before.iter().enumerate().take(100) {
+        assert_eq!(&router.arm(("x-user-id", &format!("user-{user}"))).await, arm);
     }
-    router.write(&table(&[("a", 60, &a), ("b", 40, &b)], sticky).to_string());
+    router.write(&table(&[("a", 60, &a), ("b", 40, &b)], &sticky).to_string());
     // The first client that moves tells that the table is in force.
     let movers: Vec<String> = (0..200)
         .filter(|&user| before[user] == "b")
@@ -120,7 +117,7 @@ async fn a_client_stays_with_its_arm_and_a_new_weight_moves_a_tenth() {
 #[tokio::test]
 async fn a_cookie_is_set_once_and_keeps_its_client_with_one_arm() {
     let (a, b) = (Backend::start("a").await, Backend::start("b").await);
-    let router = Router::start(&table(&[("a", 50, &a), ("b", 50, &b)], json!({"cookie": "arm"}))).await;
+    let router = Router::start(&table(&[("a", 50, &a), ("b", 50, &b)], &json!({"cookie": "arm"}))).await;
     let mut arms = std::collections::HashSet::new();
     for _ in 0..40 {
         let response = router.get("/").await;
@@ -153,7 +150,7 @@ async fn a_cookie_is_set_once_and_keeps_its_client_with_one_arm() {
 #[tokio::test]
 async fn an_unready_arm_gets_nothing_and_one_asked_for_says_so() {
     let (a, b) = (Backend::start("a").await, Backend::start("b").await);
-    let router = Router::start(&table(&[("a", 10, &a), ("b", 90, &b)], Value::Null)).await;
+    let router = Router::start(&table(&[("a", 10, &a), ("b", 90, &b)], &Value::Null)).await;
     assert_eq!(router.arm(("x-slipway-variant", "a")).await, "a");
     b.state.healthy.store(false, Ordering::Relaxed);
     let ready = "slipway_router_ready_backends{variant=\"b\"}";
@@ -203,7 +200,7 @@ async fn tables_change_under_load_without_a_dropped_request() {
         Backend::start("b").await,
         Backend::start("c").await,
     );
-    let mut router = Router::start(&table(&[("a", 100, &a), ("b", 0, &b)], Value::Null)).await;
+    let mut router = Router::start(&table(&[("a", 100, &a), ("b", 0, &b)], &Value::Null)).await;
     let (done, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let clients: Vec<_> = (0..8)
         .map(|_| {
@@ -228,7 +225,7 @@ async fn tables_change_under_load_without_a_dropped_request() {
         let third = if round % 2 == 0 { &c } else { &b };
         let weights = table(
             &[("a", round * 10, &a), ("b", 100 - round * 10, third)],
-            Value::Null,
+            &Value::Null,
         );
         router.write(&weights.to_string());
         tokio::time::sleep(Duration::from_millis(350)).await;
@@ -239,7 +236,7 @@ async fn tables_change_under_load_without_a_dropped_request() {
         router.sample(invalid).await == Some(1.0)
     })
     .await;
-    router.write(&table(&[("a", 0, &a), ("c", 1, &c)], Value::Null).to_string());
+    router.write(&table(&[("a", 0, &a), ("c", 1, &c)], &Value::Null).to_string());
     eventually("the last table is in force", async || {
         let mut arms = Vec::new();
         for _ in 0..10 {
@@ -259,7 +256,7 @@ async fn tables_change_under_load_without_a_dropped_request() {
 #[tokio::test]
 async fn a_stream_is_passed_on_as_it_comes() {
     let a = Backend::start("a").await;
-    let router = Router::start(&table(&[("a", 1, &a)], Value::Null)).await;
+    let router = Router::start(&table(&[("a", 1, &a)], &Value::Null)).await;
     let mut stream = router.get("/stream").await.bytes_stream();
     for number in 0..3 {
         // The server holds the next chunk back until this one was read here.
@@ -276,7 +273,7 @@ async fn a_stream_is_passed_on_as_it_comes() {
 #[tokio::test]
 async fn a_client_that_leaves_ends_the_work_of_its_server() {
     let a = Backend::start("a").await;
-    let router = Router::start(&table(&[("a", 1, &a)], Value::Null)).await;
+    let router = Router::start(&table(&[("a", 1, &a)], &Value::Null)).await;
     let client = reqwest::Client::new();
     let waiting = tokio::spawn(client.get(format!("{}/hang", router.url)).send());
     eventually("the server works", async || a.requests() == 1).await;
@@ -295,7 +292,7 @@ async fn a_client_that_leaves_ends_the_work_of_its_server() {
 #[tokio::test]
 async fn bodies_and_headers_arrive_whole() {
     let a = Backend::start("a").await;
-    let router = Router::start(&table(&[("a", 1, &a)], Value::Null)).await;
+    let router = Router::start(&table(&[("a", 1, &a)], &Value::Null)).await;
     for (length, streamed) in [
         (0, false),
         (1000, false),
@@ -350,7 +347,7 @@ async fn bodies_and_headers_arrive_whole() {
 async fn a_server_that_goes_away_costs_no_request() {
     let (a, b) = (Backend::start("a").await, Backend::start("b").await);
     let address = a.address;
-    let router = Router::start(&table(&[("a", 50, &a), ("b", 50, &b)], Value::Null)).await;
+    let router = Router::start(&table(&[("a", 50, &a), ("b", 50, &b)], &Value::Null)).await;
     for _ in 0..50 {
         assert_eq!(router.get("/").await.status(), 200);
     }
@@ -371,7 +368,7 @@ async fn a_server_that_goes_away_costs_no_request() {
 #[tokio::test]
 async fn told_to_stop_it_finishes_what_is_under_way() {
     let a = Backend::start("a").await;
-    let mut router = Router::start(&table(&[("a", 1, &a)], Value::Null)).await;
+    let mut router = Router::start(&table(&[("a", 1, &a)], &Value::Null)).await;
     let mut stream = router.get("/stream").await.bytes_stream();
     a.state.chunks.add_permits(1);
     stream.next().await.unwrap().unwrap();

@@ -252,14 +252,13 @@ async fn probe(
     authority: &Authority,
     connection: Option<SendRequest<Empty<Bytes>>>,
 ) -> Probe {
-    let mut sender = match connection.filter(|sender| sender.is_ready()) {
-        Some(sender) => sender,
-        None => {
-            let stream = TcpStream::connect(backend.address).await?;
-            let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-            tokio::spawn(connection);
-            sender
-        }
+    let mut sender = if let Some(sender) = connection.filter(SendRequest::is_ready) {
+        sender
+    } else {
+        let stream = TcpStream::connect(backend.address).await?;
+        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        sender
     };
     let request = Request::get("/health")
         .header(HOST, authority.as_str())

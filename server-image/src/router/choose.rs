@@ -8,7 +8,7 @@ fn unit(bits: u64) -> f64 {
 }
 
 /// A hash that is the same in every process and release, so that routers side by side and after a restart send
-/// a client to the same arm: FNV-1a, then the finalizer of SplitMix64, which spreads short keys over all bits.
+/// a client to the same arm: FNV-1a, then the finalizer of `SplitMix64`, which spreads short keys over all bits.
 pub fn hash(parts: [&[u8]; 2]) -> u64 {
     let mut state = 0xcbf2_9ce4_8422_2325u64;
     for part in parts {
@@ -21,7 +21,7 @@ pub fn hash(parts: [&[u8]; 2]) -> u64 {
     mix(state)
 }
 
-/// The finalizer of SplitMix64.
+/// The finalizer of `SplitMix64`.
 fn mix(mut bits: u64) -> u64 {
     bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -75,7 +75,7 @@ pub fn drawn<'a>(arms: impl Iterator<Item = Arm<'a>> + Clone, random: u64) -> Op
     None
 }
 
-/// SplitMix64, seeded by the system through the standard library's hasher: a draw decides a split, not a secret.
+/// `SplitMix64`, seeded by the system through the standard library's hasher: a draw decides a split, not a secret.
 #[derive(Debug)]
 pub struct Draws(u64);
 
@@ -86,7 +86,7 @@ impl Draws {
     }
 
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         mix(self.0)
     }
@@ -132,7 +132,7 @@ mod tests {
         let mut draws = Draws(7);
         let n = 100_000;
         let first = (0..n)
-            .filter(|_| drawn(arms.iter().copied(), draws.next()) == Some(0))
+            .filter(|_| drawn(arms.iter().copied(), draws.draw()) == Some(0))
             .count();
         let off = (first as f64 - 0.8 * f64::from(n)).abs();
         assert!(off < bound(f64::from(n), 0.8), "{first}");
@@ -146,7 +146,7 @@ mod tests {
         let n = 50_000;
         let mut counts = [0u32; 4];
         for _ in 0..n {
-            counts[drawn(arms.iter().copied(), draws.next()).unwrap()] += 1;
+            counts[drawn(arms.iter().copied(), draws.draw()).unwrap()] += 1;
         }
         assert_eq!((counts[0], counts[3]), (0, 0));
         assert!(

@@ -230,7 +230,7 @@ mod tests {
         metrics.series("a", "1").answered(200);
         metrics.series("a", "2").answered(503);
         one.first_byte.observe(Duration::from_millis(3));
-        one.first_byte.observe(Duration::from_secs(300));
+        one.first_byte.observe(Duration::from_mins(5));
         let text = metrics.render(&[("a".into(), 2)]);
         for line in [
             "slipway_router_requests_total{variant=\"a\",revision=\"1\",code=\"200\"} 2",

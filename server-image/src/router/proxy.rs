@@ -212,13 +212,13 @@ impl Worker {
         match key {
             Key::None => None,
             Key::Header(name) => headers.get(name).cloned().map(Client::Header),
-            Key::Cookie(name) => Some(match cookie(headers, name) {
-                Some(value) => Client::Known(value.to_vec()),
-                None => {
+            Key::Cookie(name) => Some(cookie(headers, name).map_or_else(
+                || {
                     let mut draws = self.draws.borrow_mut();
-                    Client::New(name, format!("{:016x}{:016x}", draws.next(), draws.next()))
-                }
-            }),
+                    Client::New(name, format!("{:016x}{:016x}", draws.draw(), draws.draw()))
+                },
+                |value| Client::Known(value.to_vec()),
+            )),
         }
     }
 }

@@ -130,7 +130,7 @@ impl Table {
         });
         match key {
             Some(key) => choose::sticky(arms, key),
-            None => choose::drawn(arms, draws.next()),
+            None => choose::drawn(arms, draws.draw()),
         }
     }
 
