@@ -154,6 +154,14 @@ pub enum ModelError {
         /// Size of the vocabulary.
         vocabulary: usize,
     },
+    /// The program was built for a GPU that it cannot use.
+    #[error(
+        "this program was built for an NVIDIA GPU and cannot use one: {message}; run it where the driver and a GPU are, or use the build without the feature cuda"
+    )]
+    Device {
+        /// What the driver said.
+        message: String,
+    },
     /// A computation failed; a fault of ours or of the device.
     #[error("failed to compute: {0}")]
     Compute(#[from] candle_core::Error),
@@ -187,7 +195,9 @@ impl ModelError {
             | Self::MissingHead { .. }
             | Self::InvalidAdapter { .. }
             | Self::TokenOutOfRange { .. } => FailureReason::InvalidModel,
-            Self::Write { .. } | Self::UnknownAdapter | Self::Compute(_) => FailureReason::Internal,
+            Self::Write { .. } | Self::UnknownAdapter | Self::Device { .. } | Self::Compute(_) => {
+                FailureReason::Internal
+            },
         }
     }
 }

@@ -8,6 +8,7 @@ mod attention;
 mod batch;
 pub mod chat;
 mod decoder;
+mod device;
 mod encoder;
 mod error;
 mod files;
@@ -25,6 +26,7 @@ pub mod tokenizer;
 pub mod weights;
 
 pub use batch::Batch;
+pub use device::device;
 pub use error::ModelError;
 pub use files::ModelFiles;
 pub use kv_cache::KvCache;

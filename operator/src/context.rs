@@ -66,6 +66,8 @@ impl Context {
                 .connect_timeout(Duration::from_secs(1))
                 .timeout(Duration::from_secs(3))
                 .no_proxy()
+                // Pods are asked over plain HTTP; looking for certificates would fail in an image that has none.
+                .tls_certs_only([])
                 .build()?,
             client,
             settings,

@@ -49,7 +49,7 @@ const SERVER_CONTAINER: &str = "server";
 /// How soon something that nothing announces is looked at again: a model being published, a split being told.
 const SOON: Duration = Duration::from_secs(5);
 /// How often a settled object is looked at all the same.
-const SELDOM: Duration = Duration::from_secs(1800);
+const SELDOM: Duration = Duration::from_mins(30);
 
 /// Why a reconciliation broke off.
 #[derive(Debug, thiserror::Error)]

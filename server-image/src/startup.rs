@@ -5,7 +5,7 @@ use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use candle_core::{DType, Device};
+use candle_core::DType;
 use serde_json::Value;
 use slipway_contract::{Failure, FailureReason, ModelSource, ServeConfig, Task};
 use slipway_hub::source::{Pin, fetch_model};
@@ -172,7 +172,7 @@ fn build(
         },
     };
     let options = LoadOptions {
-        device: Device::Cpu,
+        device: slipway_model::device().map_err(failure)?,
         dtype: DType::F32,
         mode: Mode::Serve,
         seed: 0,

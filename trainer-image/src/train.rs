@@ -19,7 +19,6 @@ use slipway_contract::{Failure, FailureReason, Method, Metric, Phase, TrainConfi
 
 pub(crate) use self::compute::failure as compute_failure;
 pub(crate) use self::corpus::{Encoder, tokenizer_failure};
-pub(crate) use self::prepare::device;
 
 use self::checkpoint::Store;
 use self::group::Group;
@@ -46,13 +45,14 @@ fn train(config: &TrainConfig, host: &Host) -> Result<TrainOutcome, Failure> {
     let fingerprint = fingerprint(config, &prepared);
     let digest = serde_json::to_string(&fingerprint).unwrap_or_default();
     let group = Group::gather(&config.workers, rank()?, &digest, &host.stop)?;
-    let store = match group.leads() {
-        true => Some(Store::open(
+    let store = if group.leads() {
+        Some(Store::open(
             &config.checkpoint.directory,
             config.checkpoint.keep,
             fingerprint,
-        )?),
-        false => None,
+        )?)
+    } else {
+        None
     };
     let mut session = Session::new(host, config, prepared, group, store)?;
     session.resume()?;

@@ -58,6 +58,7 @@ impl Endpoint {
             return Err(invalid(&"it is no http:// or https:// URL"));
         }
         let http = reqwest::Client::builder()
+            .tls_certs_only(slipway_hub::tls_roots().map_err(|error| invalid(&error))?)
             .user_agent(concat!("slipway/", env!("CARGO_PKG_VERSION")))
             .timeout(TIMEOUT)
             .connect_timeout(Duration::from_secs(10))

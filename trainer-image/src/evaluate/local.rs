@@ -11,7 +11,7 @@ use super::examples::Examples;
 use super::labels::Classes;
 use super::{Answer, Progress};
 use crate::host::Host;
-use crate::train::{Encoder, compute_failure, device, tokenizer_failure};
+use crate::train::{Encoder, compute_failure, tokenizer_failure};
 
 /// Longer texts are cut to this many tokens unless the configuration says otherwise.
 const USUAL_LIMIT: usize = 512;
@@ -38,7 +38,8 @@ impl Local {
     ) -> Result<(Self, LocalModel), Failure> {
         let model = host.fetch_model(source, client)?;
         let files = ModelFiles::open(&model.base).map_err(|error| error.failure())?;
-        let opened = Self::open(&files, &model, config.task, device()?);
+        let device = slipway_model::device().map_err(|error| error.failure())?;
+        let opened = Self::open(&files, &model, config.task, device);
         let (network, adapter) = opened.map_err(|error| error.failure())?;
         let tokenizer = Tokenizer::of(&files).map_err(|error| tokenizer_failure(&error))?;
         let possible = network.max_sequence_length();

@@ -105,7 +105,7 @@ pub(super) fn prepare(config: &TrainConfig, host: &Host, client: &Client) -> Res
         ));
     }
     host.stop.check()?;
-    let device = device()?;
+    let device = slipway_model::device().map_err(|error| error.failure())?;
     let network = network(config, &model, &files, &corpora, &device)?;
     Ok(Prepared {
         model,
@@ -165,15 +165,6 @@ fn network(
         ));
     }
     Ok(network)
-}
-
-/// The first CUDA device where the program was built for it, else the processor.
-pub(crate) fn device() -> Result<Device, Failure> {
-    #[cfg(feature = "cuda")]
-    let device = Device::cuda_if_available(0).map_err(super::compute::failure);
-    #[cfg(not(feature = "cuda"))]
-    let device = Ok(Device::Cpu);
-    device
 }
 
 /// What a checkpoint and every worker of this run must share.
