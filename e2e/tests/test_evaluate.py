@@ -67,4 +67,4 @@ def test_labels_that_differ_are_named(namespace):
 
 def test_a_target_that_is_not_there_is_waited_for_and_named(namespace):
     apply(json.dumps(eval_run("score", namespace)))
-    eventually("a message", lambda: "tune" in condition(get(KIND, "score", namespace), "Reconciling").get("message", ""), 60)
+    eventually("a message", lambda: "tune" in condition(get(KIND, "score", namespace), "Ready").get("message", ""), 60)
