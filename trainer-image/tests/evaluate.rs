@@ -61,11 +61,14 @@ fn refused(bench: &Bench, run: &str, config: &Value, code: i32, reason: &str) ->
 fn an_adapter_is_measured_compared_and_judged() {
     let bench = bench();
     let mut training = bench.config("good", "bert", "data");
-    training["hyperparameters"]["maxSteps"] = json!(60);
-    bench.trained("good", &training);
+    training["hyperparameters"] = json!({
+        "epochs": 8.0, "batchSize": 8, "learningRate": 0.02, "maxSequenceLength": 32, "warmupSteps": 4,
+    });
+    training["dataset"]["validation"] = json!({ "split": "test" });
+    let trained = bench.trained("good", &training);
     training["output"]["directory"] = json!(bench.path("poor"));
     training["checkpoint"]["directory"] = json!(bench.path("poor-checkpoints"));
-    training["hyperparameters"]["maxSteps"] = json!(1);
+    training["hyperparameters"] = json!({ "maxSteps": 1, "batchSize": 8, "maxSequenceLength": 32 });
     bench.trained("poor", &training);
 
     let mut config = config(&bench, "good");
@@ -76,6 +79,22 @@ fn an_adapter_is_measured_compared_and_judged() {
     assert_eq!(first["verdict"], "Passed", "{first}");
     assert_eq!(first["results"][0]["examples"], 40);
     assert_eq!(first["results"][1]["average"], "macro");
+
+    // Training measured the same split at its end.
+    let metrics = trained["metrics"].as_array().unwrap();
+    let measured = |name: &str| {
+        metrics.iter().find(|metric| metric["name"] == name).unwrap()["value"]
+            .as_f64()
+            .unwrap()
+    };
+    for (name, at) in [("evalAccuracy", 0), ("evalF1", 1)] {
+        let value = first["results"][at]["value"].as_f64().unwrap();
+        assert!(
+            (measured(name) - value).abs() < 1e-6,
+            "{name}: {} {value}",
+            measured(name)
+        );
+    }
 
     // The figures are those of the predictions written.
     let lines = std::fs::read_to_string(bench.path("predictions.jsonl")).unwrap();

@@ -34,6 +34,9 @@ use crate::{
 const HTTP_PORT: i32 = 8080;
 /// Port of the router's own probes and metrics.
 const METRICS_PORT: i32 = 9090;
+/// Seconds for which a new pod answers beside the old one before that ends: the router learns of pods by name, and
+/// the cluster's DNS may hand out what it knew for 30 seconds (kubeadm's default).
+const OVERLAP_SECONDS: i32 = 35;
 /// Seconds that a stream may go on after its pod was told to stop.
 const DRAIN_SECONDS: i64 = 60;
 
@@ -157,6 +160,7 @@ fn server(object: &ModelDeployment, variant: &Variant, sources: &Sources, settin
                 ..LabelSelector::default()
             },
             strategy: Some(surge_first()),
+            min_ready_seconds: Some(OVERLAP_SECONDS),
             // A large model may load for long; what went wrong is read from the pods, not from this clock.
             progress_deadline_seconds: Some(3600),
             revision_history_limit: Some(2),

@@ -122,7 +122,7 @@ fn rolled_out(server: &Deployment, revision: &str, replicas: i32) -> bool {
     revision_of(server) == revision
         && status.observed_generation >= server.metadata.generation
         && status.updated_replicas.unwrap_or(0) == replicas
-        && status.available_replicas.unwrap_or(0) == replicas
+        && status.ready_replicas.unwrap_or(0) == replicas
         && status.replicas.unwrap_or(0) == replicas
 }
 
