@@ -3,4 +3,4 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 "${PYTHON:-python3}" -m pytest -q --durations=5 -p no:cacheprovider \
-  model/tests trainer-image/tests server-image/tests hub/tests e2e/hub/tests e2e/data
+  model/tests trainer-image/tests server-image/tests e2e/hub/tests

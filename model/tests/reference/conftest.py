@@ -4,28 +4,22 @@ import json
 import os
 import pathlib
 import subprocess
+import sys
 
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
+sys.path.insert(0, str(ROOT / "e2e" / "lib"))
+
+from programs import programs  # noqa: E402
 
 
 @pytest.fixture(scope="session")
 def examples():
-    """Builds the example programs and gives a function that runs one of them."""
-    out = subprocess.run(
-        ["cargo", "build", "--release", "-p", "slipway-model", "--examples", "--message-format=json"],
-        cwd=ROOT, check=True, capture_output=True, text=True,
-    ).stdout
-    programs = {}
-    for line in out.splitlines():
-        message = json.loads(line)
-        if message.get("executable") and "example" in message["target"]["kind"]:
-            programs[message["target"]["name"]] = message["executable"]
-
+    """A function that runs one of the example programs."""
     def run(name, *arguments, stdin=""):
         done = subprocess.run(
-            [programs[name], *map(str, arguments)], input=stdin, capture_output=True, text=True, timeout=300,
+            [programs()[name], *map(str, arguments)], input=stdin, capture_output=True, text=True, timeout=300,
             env={**os.environ, "RUST_BACKTRACE": "1"},
         )
         assert done.returncode == 0, done.stderr

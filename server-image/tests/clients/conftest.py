@@ -15,7 +15,9 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "e2e" / "data"))
 
+sys.path.insert(0, str(ROOT / "e2e" / "lib"))
 import seed  # noqa: E402
+from programs import programs  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -23,12 +25,7 @@ def binary():
     """Path of the server: SLIPWAY_SERVER, or built from the sources as they are."""
     if given := os.environ.get("SLIPWAY_SERVER"):
         return given
-    out = subprocess.run(
-        ["cargo", "build", "--release", "-p", "slipway-server", "--bin", "slipway-server", "--message-format=json"],
-        cwd=ROOT, check=True, capture_output=True, text=True,
-    ).stdout
-    messages = [json.loads(line) for line in out.splitlines()]
-    return next(m["executable"] for m in messages if m.get("executable"))
+    return programs()["slipway-server"]
 
 
 @pytest.fixture(scope="session")

@@ -3,21 +3,20 @@
 import json
 import pathlib
 import subprocess
+import sys
 
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
+sys.path.insert(0, str(ROOT / "e2e" / "lib"))
+
+from programs import programs  # noqa: E402
 
 
 @pytest.fixture(scope="session")
 def train():
     """Builds the trainer and gives a function that runs a configuration: `train(config, directory)`."""
-    out = subprocess.run(
-        ["cargo", "build", "--release", "-p", "slipway-trainer", "--message-format=json"],
-        cwd=ROOT, check=True, capture_output=True, text=True,
-    ).stdout
-    messages = [json.loads(line) for line in out.splitlines()]
-    program = next(message["executable"] for message in messages if message.get("executable"))
+    program = programs()["slipway-trainer"]
 
     def run(config, directory):
         directory.mkdir(parents=True)

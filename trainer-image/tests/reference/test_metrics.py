@@ -7,6 +7,7 @@ import subprocess
 import warnings
 
 import pytest
+from programs import programs
 
 metrics = pytest.importorskip("sklearn.metrics")
 stats = pytest.importorskip("scipy.stats")
@@ -32,9 +33,8 @@ def cases():
 
 @pytest.fixture(scope="module")
 def answers():
-    command = ["cargo", "run", "--quiet", "--release", "--package", "slipway-trainer", "--example", "metrics"]
     asked = [*cases(), {"classes": 3, "truth": [], "found": []}]
-    done = subprocess.run(command, cwd=ROOT, input=json.dumps(asked), capture_output=True, text=True, check=False)
+    done = subprocess.run([programs()["metrics"]], cwd=ROOT, input=json.dumps(asked), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
