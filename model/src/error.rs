@@ -197,7 +197,7 @@ impl ModelError {
             | Self::TokenOutOfRange { .. } => FailureReason::InvalidModel,
             Self::Write { .. } | Self::UnknownAdapter | Self::Device { .. } | Self::Compute(_) => {
                 FailureReason::Internal
-            },
+            }
         }
     }
 }

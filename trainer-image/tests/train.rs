@@ -240,9 +240,17 @@ fn progress_and_metrics_are_served_while_it_runs() {
     child.wait().unwrap();
 }
 
+/// Waits for the checkpoint `path` or a later one: on a fast machine it may be pruned before it is seen.
 fn wait_for(path: &std::path::Path) {
     for _ in 0..600 {
-        if path.exists() {
+        let written = std::fs::read_dir(path.parent().unwrap())
+            .into_iter()
+            .flatten()
+            .flatten();
+        if written
+            .map(|entry| entry.path())
+            .any(|found| found.as_path() >= path && found.is_dir())
+        {
             return;
         }
         std::thread::sleep(std::time::Duration::from_millis(50));
