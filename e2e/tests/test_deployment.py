@@ -20,6 +20,7 @@ class Traffic:
 
     def __init__(self, url: str):
         self.url, self.codes, self.variants = url, collections.Counter(), collections.Counter()
+        self.stage, self.failures = "start", []
         self.stop = threading.Event()
         self.thread = threading.Thread(target=self.run, daemon=True)
 
@@ -28,8 +29,10 @@ class Traffic:
         while not self.stop.is_set():
             number += 1
             try:
-                status, headers, _ = request(f"{self.url}/predict", {"inputs": "good"}, {"x-user-id": f"u{number}"}, 20)
+                status, headers, body = request(f"{self.url}/predict", {"inputs": "good"}, {"x-user-id": f"u{number}"}, 20)
                 self.codes[status] += 1
+                if status != 200:
+                    self.failures.append((self.stage, status, body))
                 self.variants[headers.get("x-slipway-variant")] += 1
             except (OSError, urllib.error.URLError) as error:
                 self.codes[type(error).__name__] += 1
@@ -75,7 +78,7 @@ def test_split_change_bad_model_and_removal_under_traffic(namespace):
             met = {request(f"{url}/predict", {"inputs": "x"}, {"x-user-id": user})[1]["x-slipway-variant"] for _ in range(5)}
             assert len(met) == 1
 
-        # New weights, no restart.
+        traffic.stage = "new weights"
         arms[0]["trafficPercent"], arms[1]["trafficPercent"] = 0, 100
         apply(json.dumps(model_deployment("web", namespace, arms, traffic=sticky)))
         wait(KIND, "web", namespace, "Ready", 60, failed=None)
@@ -91,25 +94,25 @@ def test_split_change_bad_model_and_removal_under_traffic(namespace):
         # A dark arm answers those who ask for it by name.
         assert request(f"{url}/predict", {"inputs": "x"}, {"x-slipway-variant": "control"})[1]["x-slipway-variant"] == "control"
 
-        # A model that cannot be served leaves the old one serving and says why.
+        traffic.stage = "a model that cannot be served"
         arms[1]["model"] = {"hub": {"repo": "acme/smollm2-135m-instruct"}}
         apply(json.dumps(model_deployment("web", namespace, arms, traffic=sticky)))
         eventually("the reason", lambda: "lassif" in json.dumps(get(KIND, "web", namespace)["status"]), 120)
         assert not is_true(get(KIND, "web", namespace), "Ready")
         assert request(f"{url}/predict", {"inputs": "x"})[0] == 200
 
-        # Back to a good one.
+        traffic.stage = "back to a good model"
         arms[1]["model"] = tuned("one")
         apply(json.dumps(model_deployment("web", namespace, arms, traffic=sticky)))
         wait(KIND, "web", namespace, "Ready", 120, failed=None)
 
-        # An arm that goes takes no request with it.
+        traffic.stage = "an arm that goes"
         arms = [variant("candidate", 100, tuned("one"))]
         apply(json.dumps(model_deployment("web", namespace, arms, traffic=sticky)))
         wait(KIND, "web", namespace, "Ready", 60, failed=None)
         eventually("the old arm's end", lambda: not listing("deployments", namespace, "slipway.dev/variant=control"), 60)
         time.sleep(2)
-    assert set(traffic.codes) == {200}, traffic.codes
+    assert set(traffic.codes) == {200}, (traffic.codes, traffic.failures[:5], traffic.failures[-5:])
 
     # A settled object costs no writes.
     before = get(KIND, "web", namespace)["metadata"]["resourceVersion"]

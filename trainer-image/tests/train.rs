@@ -243,7 +243,7 @@ fn progress_and_metrics_are_served_while_it_runs() {
 /// Waits for the checkpoint `path` or a later one: on a fast machine it may be pruned before it is seen.
 fn wait_for(path: &std::path::Path) {
     for _ in 0..600 {
-        let written = std::fs::read_dir(path.parent().unwrap())
+        let written = fs::read_dir(path.parent().unwrap())
             .into_iter()
             .flatten()
             .flatten();

@@ -6,9 +6,9 @@ use k8s_openapi::{
     api::{
         apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment},
         core::v1::{
-            ConfigMap, ConfigMapVolumeSource, Container, ContainerPort, HTTPGetAction, PodSpec,
-            PodTemplateSpec, Probe, ResourceRequirements, Service, ServicePort, ServiceSpec, Volume,
-            VolumeMount,
+            ConfigMap, ConfigMapVolumeSource, Container, ContainerPort, HTTPGetAction, Lifecycle,
+            LifecycleHandler, PodSpec, PodTemplateSpec, Probe, ResourceRequirements, Service, ServicePort,
+            ServiceSpec, SleepAction, Volume, VolumeMount,
         },
     },
     apimachinery::pkg::{
@@ -34,9 +34,9 @@ use crate::{
 const HTTP_PORT: i32 = 8080;
 /// Port of the router's own probes and metrics.
 const METRICS_PORT: i32 = 9090;
-/// Seconds for which a new pod answers beside the old one before that ends: the router learns of pods by name, and
-/// the cluster's DNS may hand out what it knew for 30 seconds (kubeadm's default).
-const OVERLAP_SECONDS: i32 = 35;
+/// Seconds for which a pod that is to end goes on answering: the router learns of pods by name, and the cluster's
+/// DNS may hand out what it knew for 30 seconds (kubeadm's default).
+const OVERLAP_SECONDS: i64 = 35;
 /// Seconds that a stream may go on after its pod was told to stop.
 const DRAIN_SECONDS: i64 = 60;
 
@@ -135,7 +135,7 @@ fn server(object: &ModelDeployment, variant: &Variant, sources: &Sources, settin
     let pod = PodSpec {
         containers: vec![container],
         volumes: Some(volumes),
-        termination_grace_period_seconds: Some(DRAIN_SECONDS + 30),
+        termination_grace_period_seconds: Some(OVERLAP_SECONDS + DRAIN_SECONDS + 30),
         node_selector: (!object.spec.node_selector.is_empty()).then(|| object.spec.node_selector.clone()),
         tolerations: (!object.spec.tolerations.is_empty()).then(|| object.spec.tolerations.clone()),
         priority_class_name: object.spec.priority_class_name.clone(),
@@ -160,7 +160,6 @@ fn server(object: &ModelDeployment, variant: &Variant, sources: &Sources, settin
                 ..LabelSelector::default()
             },
             strategy: Some(surge_first()),
-            min_ready_seconds: Some(OVERLAP_SECONDS),
             // A large model may load for long; what went wrong is read from the pods, not from this clock.
             progress_deadline_seconds: Some(3600),
             revision_history_limit: Some(2),
@@ -242,6 +241,15 @@ fn server_container(
         // Live from the first moment, ready once the model is loaded: a model that loads for long is not killed.
         liveness_probe: Some(probe("/healthz", HTTP_PORT, 20, 3)),
         readiness_probe: Some(probe("/health", HTTP_PORT, 1, 3)),
+        lifecycle: Some(Lifecycle {
+            pre_stop: Some(LifecycleHandler {
+                sleep: Some(SleepAction {
+                    seconds: OVERLAP_SECONDS,
+                }),
+                ..LifecycleHandler::default()
+            }),
+            ..Lifecycle::default()
+        }),
         resources: Some(variant.resources.to_api()),
         security_context: Some(pods::container_security()),
         volume_mounts: Some(mounts.mounts),

@@ -182,14 +182,7 @@ impl Target {
         tasks: &mut JoinSet<()>,
     ) {
         let known = self.backends.load_full();
-        if known
-            .iter()
-            .map(|backend| backend.address)
-            .eq(found.iter().copied())
-        {
-            return;
-        }
-        let next: Vec<Arc<Backend>> = found
+        let mut next: Vec<Arc<Backend>> = found
             .iter()
             .map(|&address| {
                 known
@@ -204,8 +197,21 @@ impl Target {
                     })
             })
             .collect();
+        // A name changes to servers that nobody has probed yet. Until one of them answers, those that lost the
+        // name and answer all the same go on, so that a rollout never meets a moment without a server.
+        if !next.iter().any(|backend| backend.is_ready()) {
+            let leaving = known
+                .iter()
+                .filter(|backend| backend.is_ready() && !found.contains(&backend.address));
+            next.extend(leaving.cloned());
+        }
+        let addresses =
+            |backends: &[Arc<Backend>]| backends.iter().map(|backend| backend.address).collect::<Vec<_>>();
+        if addresses(&known) == addresses(&next) {
+            return;
+        }
         probers.retain(|address, prober| {
-            let stays = found.contains(address);
+            let stays = next.iter().any(|backend| backend.address == *address);
             if !stays {
                 prober.abort();
             }
@@ -272,6 +278,22 @@ async fn probe(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_server_that_lost_its_name_goes_on_until_a_new_one_answers() {
+        let target = Target::new("h:1".parse().unwrap());
+        let (mut probers, mut tasks) = (HashMap::new(), JoinSet::new());
+        let [old, new] = [1, 2].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+        target.replace(&[old], &mut probers, &mut tasks);
+        target.backends.load()[0].set_ready(true, "");
+        target.replace(&[new], &mut probers, &mut tasks);
+        assert_eq!(target.least_busy().unwrap().address, old);
+        target.backends.load()[0].set_ready(true, "");
+        target.replace(&[new], &mut probers, &mut tasks);
+        assert_eq!(target.backends.load().len(), 1);
+        assert_eq!(target.least_busy().unwrap().address, new);
+        assert_eq!(probers.keys().collect::<Vec<_>>(), [&new]);
+    }
 
     #[test]
     fn the_ready_server_with_least_to_do_is_taken() {
