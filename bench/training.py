@@ -34,23 +34,29 @@ def rows() -> pathlib.Path:
 def lora() -> None:
     python = pip()
     ids, data = sequences(), rows()
-    config, output = WORK / "lora.json", WORK / "lora-out"
-    config.write_text(json.dumps({
-        "model": {"path": str(MODEL)}, "task": "CausalLM",
-        "dataset": {"source": {"path": str(data)}, "columns": {"text": "text"}},
-        "method": {"lora": {"rank": 16, "alpha": 32, "targetModules": ["q_proj", "k_proj", "v_proj", "o_proj"]}},
-        "hyperparameters": {"maxSteps": STEPS, "batchSize": BATCH, "maxSequenceLength": LENGTH},
-        "checkpoint": {"directory": str(WORK / "lora-checkpoints"), "everySteps": 1000000},
-        "output": {"directory": str(output)}}))
+    output = WORK / "lora-out"
 
-    def ours() -> dict:
+    def train(steps: int) -> tuple[float, float]:
+        """Seconds and peak MiB of a whole run."""
         for folder in (output, WORK / "lora-checkpoints"):
             shutil.rmtree(folder, ignore_errors=True)
-        _, _, peak = finish("lora-ours", BIN / "slipway-trainer", "train", "--config", config)
+        config = WORK / "lora.json"
+        config.write_text(json.dumps({
+            "model": {"path": str(MODEL)}, "task": "CausalLM",
+            "dataset": {"source": {"path": str(data)}, "columns": {"text": "text"}},
+            "method": {"lora": {"rank": 16, "alpha": 32, "targetModules": ["q_proj", "k_proj", "v_proj", "o_proj"]}},
+            "hyperparameters": {"maxSteps": steps, "batchSize": BATCH, "maxSequenceLength": LENGTH},
+            "checkpoint": {"directory": str(WORK / "lora-checkpoints"), "everySteps": 1000000},
+            "output": {"directory": str(output)}}))
+        _, seconds, peak = finish("lora-ours", BIN / "slipway-trainer", "train", "--config", config)
+        return seconds, peak
+
+    def ours() -> dict:
+        # Loading, warm-up and writing are in both runs; their difference is the steps alone.
+        (short, _), (long, peak) = train(1), train(STEPS)
         log = [json.loads(line) for line in (output / "training_log.jsonl").read_text().splitlines()]
-        steps = [entry for entry in log if entry.get("seconds")][1:]  # The first step warms up, on both sides.
-        speed = sum(entry["tokens"] for entry in steps) / sum(entry["seconds"] for entry in steps)
-        return {"speed": speed, "peak": peak}
+        tokens = sum(entry.get("tokens", 0) for entry in log[1:])
+        return {"speed": tokens / (long - short), "peak": peak}
 
     def peer() -> dict:
         out, _, peak = finish("lora-peer", python, ROOT / "bench" / "peers" / "lora_torch.py", "--model", MODEL, "--ids", ids,
