@@ -38,8 +38,6 @@ def test_the_whole_way(namespace, hub):
     status = job["status"]
     assert len(status["model"]["commit"]) == 40 and len(status["dataset"]["commit"]) == 40
     assert status["progress"]["step"] == status["progress"]["totalSteps"] == 10
-    # The last one that was scraped while the pod ran; a checkpoint at the very end may come after it.
-    assert status["lastCheckpoint"]["step"] in (5, 10)
     assert is_true(job, "Ready") and not is_true(job, "Reconciling") and not is_true(job, "Stalled")
     assert {metric["name"] for metric in status["metrics"]} >= {"loss"}
 
