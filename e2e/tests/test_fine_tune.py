@@ -75,17 +75,17 @@ def test_a_finished_job_does_not_run_again_when_its_children_are_gone(namespace)
 
 def test_suspend_resume_and_a_killed_pod(namespace):
     """Suspended and resumed, killed and retried, it ends with every step taken once."""
-    create(fine_tune_job("tune", namespace, hyperparameters={"maxSteps": 60}, checkpoint={"everySteps": 5}))
-    eventually("a checkpoint", lambda: get(KIND, "tune", namespace)["status"].get("lastCheckpoint", {}).get("step", 0) >= 5, 180)
+    create(fine_tune_job("tune", namespace, hyperparameters={"maxSteps": 240}, checkpoint={"everySteps": 10}))
+    eventually("a checkpoint", lambda: get(KIND, "tune", namespace).get("status", {}).get("lastCheckpoint", {}).get("step", 0) >= 10, 180)
     kubectl("patch", KIND, "tune", "-n", namespace, "--type=merge", "-p", '{"spec":{"suspend":true}}')
     eventually("suspension", lambda: is_true(get(KIND, "tune", namespace), "Suspended"), 90)
     eventually("the end of its pods", lambda: not [pod for pod in pods(namespace) if pod["status"]["phase"] == "Running"], 90)
     step = get(KIND, "tune", namespace)["status"]["lastCheckpoint"]["step"]
     kubectl("patch", KIND, "tune", "-n", namespace, "--type=merge", "-p", '{"spec":{"suspend":false}}')
     eventually("a running pod", lambda: [pod for pod in pods(namespace) if pod["status"]["phase"] == "Running"], 120)
-    job = wait(KIND, "tune", namespace, "Complete", 300)
-    assert job["status"]["progress"]["step"] == 60
-    assert step >= 5
+    job = wait(KIND, "tune", namespace, "Complete", 600)
+    assert job["status"]["progress"]["step"] == 240
+    assert step >= 10
     assert not is_true(job, "Suspended")
 
 
