@@ -41,7 +41,8 @@ images: binaries tools ## Builds the images as OCI archives
 load: images ## Loads the images into the cluster
 	@e2e/lib/cluster.sh load
 
-hub: packages tools ## Runs the test Hub on 127.0.0.1:8090 in the foreground
+hub: packages ## Runs the test Hub on 127.0.0.1:8090 in the foreground
+	@$(STEP) "test Hub" e2e/hub/build.sh
 	@exec $(SLIPWAY_CACHE)/bin/slipway-hub --listen 127.0.0.1:8090
 
 crds: ## Writes crds/ and the chart's copies from the Rust types
