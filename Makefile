@@ -52,7 +52,7 @@ crds: ## Writes crds/ and the chart's copies from the Rust types
 lint: packages tools ## Formats checked, clippy, licences, shell, Go vet
 	@$(STEP) "cargo fmt --check" cargo fmt --all --check
 	@$(STEP) "cargo clippy" cargo clippy --release --all-targets -- -D warnings
-	@$(STEP) "licences and advisories of dependencies" e2e/lib/licences.sh
+	@$(STEP) "licences of dependencies" e2e/lib/licences.sh
 	@$(STEP) "go vet" bash -c 'cd e2e/hub && CGO_ENABLED=0 go vet ./...'
 
 bench: packages venv binaries seed ## Measures against the peers (CASE=name for one)

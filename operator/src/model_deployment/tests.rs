@@ -107,7 +107,7 @@ fn running(server: &Deployment) -> Deployment {
     live
 }
 
-fn pod(labels: &[(&str, &str)], ready: bool, container: serde_json::Value) -> Pod {
+fn pod(labels: &[(&str, &str)], ready: bool, container: &serde_json::Value) -> Pod {
     let labels: serde_json::Map<_, _> = labels
         .iter()
         .map(|(key, value)| ((*key).to_owned(), (*value).into()))
@@ -138,13 +138,13 @@ fn settle(inputs: &mut Inputs<'_>, desired: &Desired) {
         input.pods = vec![pod(
             &[(REVISION_LABEL, &revision)],
             true,
-            serde_json::json!({"name": "server", "image": "", "imageID": "", "ready": true, "restartCount": 0}),
+            &serde_json::json!({"name": "server", "image": "", "imageID": "", "ready": true, "restartCount": 0}),
         )];
     }
     let mut router = pod(
         &[],
         true,
-        serde_json::json!({"name": "router", "image": "", "imageID": "", "ready": true, "restartCount": 0}),
+        &serde_json::json!({"name": "router", "image": "", "imageID": "", "ready": true, "restartCount": 0}),
     );
     router
         .annotations_mut()
@@ -335,8 +335,7 @@ fn a_revision_that_cannot_start_says_why_while_the_old_one_answers() {
     control.pods.push(pod(
         &[(REVISION_LABEL, &wanted)],
         false,
-        serde_json::json!({
-            "name": "server", "image": "", "imageID": "", "ready": false, "restartCount": 1,
+        &serde_json::json!({"name": "server", "image": "", "imageID": "", "ready": false, "restartCount": 1,
             "state": {"waiting": {"reason": "CrashLoopBackOff"}},
             "lastState": {"terminated": {"exitCode": 3, "message": report}},
         }),
