@@ -22,6 +22,7 @@ mod ops;
 mod param;
 mod pass;
 pub mod registry;
+mod threads;
 pub mod tokenizer;
 pub mod weights;
 
@@ -32,3 +33,4 @@ pub use files::ModelFiles;
 pub use kv_cache::KvCache;
 pub use network::{AdapterId, Head, LoadOptions, LossSum, Mode, Network, Rows};
 pub use registry::Architecture;
+pub use threads::one_pool;

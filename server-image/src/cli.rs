@@ -26,6 +26,8 @@ Variables:
   SLIPWAY_CACHE_DIR          as --cache-dir
   SLIPWAY_TERMINATION_LOG    file that receives the reason of a failed start as JSON (default /dev/termination-log,
                              where there is one)
+  RAYON_NUM_THREADS          threads to compute with (default: all cores)
+  CANDLE_NUM_THREADS         threads for element-wise operations (default: 1; more helps on idle cores only)
   SLIPWAY_LOG                what to log, for instance debug or slipway_server=debug (default info)
 
 Examples:

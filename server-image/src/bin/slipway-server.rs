@@ -10,6 +10,7 @@ use tracing_subscriber::EnvFilter;
 
 fn main() {
     let cli = Cli::parse();
+    slipway_model::one_pool();
     log(cli.log_format);
     if let Err(failure) = serve(cli) {
         tracing::error!(reason = ?failure.reason, "{}", failure.message);
