@@ -131,6 +131,9 @@ pub struct TrainOutcome {
     pub published: Option<Published>,
     /// Final figures: `loss`, `evalLoss`, `evalAccuracy`…
     pub metrics: Vec<Metric>,
+    /// The newest checkpoint on disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_checkpoint: Option<CheckpointMark>,
 }
 
 /// A named figure.

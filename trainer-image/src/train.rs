@@ -65,6 +65,7 @@ fn train(config: &TrainConfig, host: &Host) -> Result<TrainOutcome, Failure> {
         stopped_early: session.state.stopped_early,
         published: None,
         metrics: facts.metrics.clone(),
+        last_checkpoint: host.board.now().last_checkpoint,
     };
     if !session.group.leads() {
         return Ok(outcome);

@@ -60,7 +60,8 @@ pub fn derive(object: &FineTuneJob, inputs: &Inputs, now: Timestamp) -> (FineTun
         .as_ref()
         .and_then(|job| job.status.as_ref()?.failed)
         .unwrap_or(0);
-    status.failed_attempts = status.failed_attempts.max(counted);
+    let seen = Pods(&inputs.pods).failed_count();
+    status.failed_attempts = status.failed_attempts.max(counted).max(seen);
     if let Some(progress) = inputs.progress.clone() {
         follow(&mut status, progress);
     }
@@ -87,7 +88,19 @@ fn follow(status: &mut FineTuneJobStatus, mut progress: Progress) {
         status.last_checkpoint = Some(mark);
     }
     status.summary = Some(jobs::describe(&progress, "step").0);
+    for figure in [
+        &mut progress.loss,
+        &mut progress.eval_loss,
+        &mut progress.tokens_per_second,
+    ] {
+        *figure = figure.map(rounded);
+    }
     status.progress = Some(progress);
+}
+
+/// Four decimals: what a person reads in a column. The training log keeps every digit.
+fn rounded(figure: f64) -> f64 {
+    (figure * 1e4).round() / 1e4
 }
 
 /// Adds the GPU time of a run that has ended.
@@ -180,6 +193,7 @@ fn completed(status: &mut FineTuneJobStatus, inputs: &Inputs) -> Summary {
         stopped_early,
         published,
         metrics,
+        last_checkpoint,
     } = outcome;
     let progress = status.progress.get_or_insert_default();
     progress.phase = Phase::Done;
@@ -200,6 +214,7 @@ fn completed(status: &mut FineTuneJobStatus, inputs: &Inputs) -> Summary {
     };
     status.output = published;
     status.metrics = metrics;
+    status.last_checkpoint = last_checkpoint.or(status.last_checkpoint.take());
     Summary::new(
         Standing::Ready,
         "Complete",

@@ -9,7 +9,7 @@ use k8s_openapi::{
 };
 use kube::ResourceExt;
 use serde::de::DeserializeOwned;
-use slipway_contract::{Failure, FailureReason, Phase, Progress, Report};
+use slipway_contract::{Failure, FailureReason, Phase, Progress, Report, exit};
 
 use super::CONTAINER;
 
@@ -135,7 +135,7 @@ impl<'a> Pods<'a> {
 
     /// Why the last attempt failed. A worker that stopped because another one did is not the cause.
     pub fn failure(self) -> Option<(String, String)> {
-        let mut failed: Vec<&Pod> = self.0.iter().filter(|pod| phase(pod) == "Failed").collect();
+        let mut failed: Vec<&Pod> = self.failed().collect();
         failed.sort_by_key(|pod| {
             std::cmp::Reverse(terminated(pod).and_then(|end| Some(end.finished_at.as_ref()?.0)))
         });
@@ -150,12 +150,39 @@ impl<'a> Pods<'a> {
         follow_up
     }
 
+    fn failed(self) -> impl Iterator<Item = &'a Pod> {
+        self.0.iter().filter(|pod| phase(pod) == "Failed")
+    }
+
+    /// How many attempts of a pod failed; one that its node evicted does not count.
+    pub fn failed_count(self) -> i32 {
+        let counted = self.failed().filter(|pod| !disrupted(pod)).count();
+        i32::try_from(counted).unwrap_or(i32::MAX)
+    }
+
+    /// Whether one ended with a code that the Job's failure policy does not try again.
+    fn beyond_retry(self) -> bool {
+        self.failed()
+            .filter_map(terminated)
+            .any(|end| [exit::CONFIG, exit::INPUT].contains(&end.exit_code))
+    }
+
     fn hindrance(self) -> Option<(&'static str, String)> {
         self.0
             .iter()
             .filter(|pod| phase(pod) == "Pending")
             .find_map(hindrance)
     }
+}
+
+fn disrupted(pod: &Pod) -> bool {
+    let conditions = pod
+        .status
+        .iter()
+        .flat_map(|status| status.conditions.iter().flatten());
+    conditions
+        .into_iter()
+        .any(|condition| condition.type_ == "DisruptionTarget" && condition.status == "True")
 }
 
 /// Why one pod failed.
@@ -271,12 +298,28 @@ pub fn observe(job: Option<&Job>, pods: Pods<'_>) -> Observed {
         return Observed::Waiting { reason, message };
     }
     if let Some((reason, message)) = pods.failure() {
-        return Observed::Retrying { reason, message };
+        let limit = job.spec.as_ref().and_then(|spec| spec.backoff_limit);
+        // The Job's own verdict follows in a second; until then "retrying" would be untrue.
+        return if pods.beyond_retry() {
+            Observed::Failed { reason, message }
+        } else if limit.is_some_and(|limit| pods.failed_count() > limit) {
+            let (reason, message) = last_try((reason, message));
+            Observed::Failed { reason, message }
+        } else {
+            Observed::Retrying { reason, message }
+        };
     }
     Observed::Waiting {
         reason: "Starting",
         message: "waits for its pods to start".into(),
     }
+}
+
+fn last_try((reason, message): (String, String)) -> (String, String) {
+    (
+        reason,
+        format!("{message} (the last try that backoffLimit allows)"),
+    )
 }
 
 /// Why a Job was given up: the Job's own reason where it has one, with the last attempt's sentence.
@@ -303,11 +346,8 @@ fn given_up(job: &Job, pods: Pods<'_>) -> (String, String) {
         );
     }
     match (pods.failure(), reason) {
-        (Some((cause, message)), "BackoffLimitExceeded") => (
-            cause,
-            format!("{message} (the last try that backoffLimit allows)"),
-        ),
-        (Some((cause, message)), _) => (cause, message),
+        (Some(cause), "BackoffLimitExceeded") => last_try(cause),
+        (Some(cause), _) => cause,
         (None, reason) => {
             let message = condition
                 .and_then(|condition| condition.message.clone())
@@ -401,6 +441,34 @@ mod tests {
                 message: "row 7 of train.csv has 3 fields, not 2".into()
             }
         );
+    }
+
+    #[test]
+    fn what_no_retry_can_mend_is_never_called_a_retry() {
+        let message = r#"{"failure":{"reason":"ColumnNotFound","message":"no column label"}}"#;
+        let input = [failed(message, "Error", 3, "2026-01-01T00:00:00Z")];
+        let Observed::Failed { reason, .. } = observe(Some(&job(&json!([]))), Pods(&input)) else {
+            panic!("exit code 3 ends the Job");
+        };
+        assert_eq!(reason, "ColumnNotFound");
+
+        let mut once = job(&json!([]));
+        once.spec.as_mut().unwrap().backoff_limit = Some(0);
+        let lost = failed("", "Error", 4, "2026-01-01T00:00:00Z");
+        let Observed::Failed { message, .. } = observe(Some(&once), Pods(std::slice::from_ref(&lost))) else {
+            panic!("there is no try left");
+        };
+        assert!(
+            message.ends_with("(the last try that backoffLimit allows)"),
+            "{message}"
+        );
+
+        let mut evicted = lost;
+        evicted.status.as_mut().unwrap().conditions =
+            serde_json::from_value(json!([{"type": "DisruptionTarget", "status": "True"}])).unwrap();
+        let Observed::Retrying { .. } = observe(Some(&once), Pods(&[evicted])) else {
+            panic!("an eviction does not count");
+        };
     }
 
     #[test]
