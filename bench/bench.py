@@ -1,5 +1,6 @@
 """Runs the benchmarks: bench.py [CASE …]. Each case ends with one line: name, ratio (above 1: ours is better), figures."""
 
+import subprocess
 import sys
 import time
 
@@ -23,7 +24,7 @@ def main() -> int:
         print(f"{name} …", file=sys.stderr, flush=True)
         try:
             CASES[name]()
-        except (RuntimeError, OSError, TimeoutError) as error:
+        except (RuntimeError, OSError, TimeoutError, subprocess.SubprocessError) as error:
             failed.append(name)
             print(f"{name} was not measured: {error}", file=sys.stderr, flush=True)
         print(f"{name} took {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)

@@ -114,7 +114,7 @@ def pip(*requirements: str) -> str:
         site = next((folder / "lib").glob("python*")) / "site-packages"
         (site / "base.pth").write_text(str(next((base / "lib").glob("python*")) / "site-packages") + "\n")
     mark = folder / ("have-" + "-".join(requirements).replace("=", "").replace("[", "").replace("]", ""))
-    if not mark.exists():
+    if requirements and not mark.exists():
         print(f"  installing {' '.join(requirements)}", file=sys.stderr, flush=True)
         subprocess.run([python, "-m", "pip", "install", "-q", *requirements], check=True)
         mark.touch()
