@@ -115,9 +115,11 @@ def operator_1000(count: int = 1000, watch: float = 120) -> None:
         return sum(int(job["metadata"]["resourceVersion"]) for job in harness.listing("finetunejobs.slipway.dev", namespace))
 
     def memory() -> float:
-        stats = json.loads(harness.kubectl("get", "--raw", f"/api/v1/nodes/{node(harness)}/proxy/stats/summary"))
-        entry = next(entry for entry in stats["pods"] if entry["podRef"]["name"] == pod)
-        return entry["containers"][0]["memory"]["rssBytes"] / 2**20
+        """The container's working set in MiB, as the kubelet counts it: what a memory limit is held against."""
+        text = harness.kubectl("get", "--raw", f"/api/v1/nodes/{node(harness)}/proxy/metrics/resource")
+        line = next(line for line in text.splitlines()
+                    if line.startswith("container_memory_working_set_bytes") and f'pod="{pod}"' in line)
+        return float(line.split()[1]) / 2**20
 
     before = versions()
     time.sleep(watch)
