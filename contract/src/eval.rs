@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Dataset, HubAccess, ModelSource, Provenance, Task};
+use crate::{Average, Dataset, HubAccess, MetricName, MetricSpec, ModelSource, Provenance, Task};
 
 /// `slipway-trainer evaluate --config FILE`.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
@@ -40,6 +40,13 @@ pub struct EvalConfig {
     /// Longer texts are cut to this many tokens. Default: what the model can attend to, at most 512.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_sequence_length: Option<u32>,
+    /// Tokens of an answer at most, for metrics that compare answers with references.
+    #[serde(default = "new_tokens")]
+    #[schemars(range(min = 1, max = 65536))]
+    pub max_new_tokens: u32,
+    /// Folder of nltk's data with `corpora/wordnet` and `tokenizers/punkt_tab`, for METEOR.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lexicon: Option<PathBuf>,
     /// File (JSON lines) that receives each example's prediction.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub predictions: Option<PathBuf>,
@@ -62,6 +69,10 @@ fn batch() -> u32 {
     32
 }
 
+fn new_tokens() -> u32 {
+    128
+}
+
 /// What is measured: exactly one.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
@@ -76,75 +87,10 @@ pub enum EvalTarget {
         /// Sends `x-slipway-variant` with this name, so that one arm answers.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         variant: Option<String>,
+        /// Sends `x-slipway-revision` with this name, so that one revision answers.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        revision: Option<String>,
     },
-}
-
-/// A metric to compute.
-#[derive(Clone, Debug, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct MetricSpec {
-    /// Which one.
-    pub name: MetricName,
-    /// How classes are averaged, for precision, recall and f1. Default `macro`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub average: Option<Average>,
-}
-
-/// Metrics, each equal to scikit-learn's (classification) or to the exponential of the mean negative
-/// log-likelihood a token (perplexity).
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub enum MetricName {
-    /// Share of examples answered right.
-    Accuracy,
-    /// True positives among predicted positives.
-    Precision,
-    /// True positives among actual positives.
-    Recall,
-    /// Harmonic mean of precision and recall.
-    F1,
-    /// exp(mean negative log-likelihood a token), less is better.
-    Perplexity,
-}
-
-impl MetricName {
-    /// The name on the wire and in cards.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Accuracy => "accuracy",
-            Self::Precision => "precision",
-            Self::Recall => "recall",
-            Self::F1 => "f1",
-            Self::Perplexity => "perplexity",
-        }
-    }
-
-    /// Whether more is better.
-    pub fn more_is_better(self) -> bool {
-        !matches!(self, Self::Perplexity)
-    }
-
-    /// Whether it can be computed for `task`.
-    pub fn fits(self, task: Task) -> bool {
-        match self {
-            Self::Perplexity => task == Task::CausalLM,
-            Self::Accuracy | Self::Precision | Self::Recall | Self::F1 => {
-                task == Task::SequenceClassification
-            }
-        }
-    }
-}
-
-/// How the classes' figures become one.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Average {
-    /// Mean over classes.
-    Macro,
-    /// Counts pooled over classes.
-    Micro,
-    /// Mean over classes weighted by their number of examples.
-    Weighted,
 }
 
 /// A bound on a metric.

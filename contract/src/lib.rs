@@ -1,33 +1,41 @@
 //! What the operator and the images say to each other, and what a person writes to run an image alone.
 //!
 //! Everything here is data: configuration files read by the images ([`TrainConfig`], [`EvalConfig`],
-//! [`ServeConfig`], [`RouteTable`]) and reports written by them ([`Progress`], [`Report`]). Field names are
-//! camelCase on the wire. Files may be YAML or JSON.
+//! [`ServeConfig`], [`RouteTable`]) and reports written by them ([`Progress`], [`Report`], [`RouterStats`]).
+//! Field names are camelCase on the wire. Files may be YAML or JSON.
 
 mod config;
 mod dataset;
 mod eval;
+pub mod experiment;
+mod metric;
 mod report;
 mod route;
 mod schema;
 mod serve;
 mod source;
+mod stats;
 mod train;
 
 pub use config::{ConfigError, parse};
 pub use dataset::{Columns, DataFormat, Dataset, DatasetSource, Validation};
 pub use eval::{
-    Average, Baseline, Comparison, ConfidenceInterval, EvalConfig, EvalTarget, MetricName, MetricResult,
-    MetricSpec, ModelCardRecord, Record, Threshold, Verdict, judge,
+    Baseline, Comparison, ConfidenceInterval, EvalConfig, EvalTarget, MetricResult, ModelCardRecord, Record,
+    Threshold, Verdict, judge,
 };
+pub use metric::{Average, MetricName, MetricSource, MetricSpec};
 pub use report::{
     CardCommit, CheckpointMark, EvalOutcome, Failure, FailureReason, Metric, Phase, Progress, Published,
     Report, TrainOutcome, exit,
 };
-pub use route::{RouteTable, RouteVariant, Sticky};
+pub use route::{
+    ExperimentMetric, FeedbackScore, RouteCanary, RouteExperiment, RouteTable, RouteVariant, Sticky, Success,
+    Within,
+};
 pub use schema::{strip_formats, union};
 pub use serve::{ServeConfig, ServeLimits};
 pub use source::{AdapterSource, HubAccess, HubRef, ModelSource};
+pub use stats::{ExperimentStats, Histogram, Mirrored, RevisionStats, RouterStats};
 pub use train::{
     Checkpoint, EarlyStopping, Evaluation, Full, Hyperparameters, Lora, Method, Objective, Output, OutputHub,
     Precision, Provenance, Scheduler, Sft, Task, TrainConfig, Workers,

@@ -1,50 +1,16 @@
 """ModelDeployment on the cluster: the split, changes under traffic, a bad model, and the OpenAI API."""
 
-import collections
 import json
-import threading
 import time
-import urllib.error
 
 import pytest
 from harness import apply, condition, get, is_true, kubectl, listing, port_forward, request, wait
 from manifests import fine_tune_job, model_deployment, variant
 from test_fine_tune import eventually
+from traffic import Traffic
 
 KIND = "modeldeployment.slipway.dev"
 TUNE = "finetunejob.slipway.dev"
-
-
-class Traffic:
-    """A steady stream of requests from pods' point of view; every answer is counted."""
-
-    def __init__(self, url: str):
-        self.url, self.codes, self.variants = url, collections.Counter(), collections.Counter()
-        self.stage, self.failures = "start", []
-        self.stop = threading.Event()
-        self.thread = threading.Thread(target=self.run, daemon=True)
-
-    def run(self) -> None:
-        number = 0
-        while not self.stop.is_set():
-            number += 1
-            try:
-                status, headers, body = request(f"{self.url}/predict", {"inputs": "good"}, {"x-user-id": f"u{number}"}, 20)
-                self.codes[status] += 1
-                if status != 200:
-                    self.failures.append((self.stage, status, body))
-                self.variants[headers.get("x-slipway-variant")] += 1
-            except (OSError, urllib.error.URLError) as error:
-                self.codes[type(error).__name__] += 1
-            time.sleep(0.02)
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.stop.set()
-        self.thread.join(30)
 
 
 def two_tuned(namespace: str) -> None:

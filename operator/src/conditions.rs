@@ -19,6 +19,8 @@ pub mod kind {
     pub const SUSPENDED: &str = "Suspended";
     /// A revision of a deployment is rolled in.
     pub const PROGRESSING: &str = "Progressing";
+    /// The revision that a deployment's spec asks for failed, and the one before serves.
+    pub const ROLLED_BACK: &str = "RolledBack";
 }
 
 /// Where an object stands.

@@ -11,6 +11,7 @@ mod fine_tune_job;
 #[allow(clippy::duplicated_attributes, reason = "printer columns share attributes")]
 mod model_deployment;
 mod schema;
+mod strategy;
 
 pub use common::{
     ClaimRef, DatasetRef, HubSettings, KeyRef, ModelSource, NamedRef, Quantity, ResolvedSource, Resources,
@@ -25,6 +26,10 @@ pub use model_deployment::{
     VariantStatus,
 };
 pub use schema::{CrdError, all, write};
+pub use strategy::{
+    Analysis, AnalysisMetric, Canary, EvalStep, Mirror, OnFailure, Pause, RevisionSources, RolloutPhase,
+    RolloutStatus, RouterMetric, Step, Strategy, Weight, WhenNoCapacity,
+};
 
 /// The API group of every kind here.
 pub const GROUP: &str = "slipway.dev";

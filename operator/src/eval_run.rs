@@ -91,6 +91,11 @@ pub async fn reconcile(object: Arc<EvalRun>, context: Arc<Context>) -> Result<Ac
     if object.metadata.deletion_timestamp.is_some() {
         return Ok(Action::await_change());
     }
+    if object.spec.target.is_none() {
+        let (told, summary) = status::template(&object, Timestamp::now());
+        report(&context, &object, &told, &summary).await?;
+        return Ok(Action::await_change());
+    }
     let namespace = object.namespace().unwrap_or_default();
     let applier = Applier::new(&context.client, &namespace, EVAL_RUN_MANAGER, owner);
     if status::is_terminal(&object) {

@@ -177,17 +177,8 @@ pub fn pods_of(job: Option<&Job>, pods: &[Pod]) -> Vec<Pod> {
 
 /// Asks the first worker how far it is. A trainer that does not answer says nothing; the next time it may.
 pub async fn progress(http: &reqwest::Client, pods: Pods<'_>) -> Option<Progress> {
-    let ip = pods.running()?.status.as_ref()?.pod_ip.as_deref()?;
-    let host = if ip.contains(':') {
-        format!("[{ip}]")
-    } else {
-        ip.to_owned()
-    };
-    let answer = http
-        .get(format!("http://{host}:{PROGRESS_PORT}/progress"))
-        .send()
-        .await
-        .ok()?;
+    let url = names::pod_url(pods.running()?, PROGRESS_PORT)?;
+    let answer = http.get(format!("{url}/progress")).send().await.ok()?;
     let text = answer.error_for_status().ok()?.bytes().await.ok()?;
     serde_json::from_slice(&text).ok()
 }

@@ -1,7 +1,13 @@
 //! ModelDeployment: serves variants of a model behind one URL. Reconciliation is the steps in this order.
 
+pub mod analysis;
 pub mod desired;
+pub mod gate;
 pub mod inputs;
+pub mod plan;
+pub mod rollout;
+pub mod routes;
+pub mod server;
 pub mod status;
 #[cfg(test)]
 mod tests;
@@ -15,6 +21,7 @@ use k8s_openapi::api::{
 };
 use kube::{
     ResourceExt,
+    api::{Patch, PatchParams},
     core::DeserializeGuard,
     runtime::{Controller, controller::Action, watcher},
 };
@@ -25,7 +32,7 @@ use crate::{
     backoff::spread,
     conditions::{Standing, Summary},
     context::Context,
-    crd::ModelDeployment,
+    crd::{EvalRun, ModelDeployment},
     names::{MODEL_DEPLOYMENT_LABEL, MODEL_DEPLOYMENT_MANAGER},
     pods,
     runner::{self, ReconcileError},
@@ -39,7 +46,7 @@ pub const NAME: &str = "ModelDeployment";
 
 /// Annotation of a server's Deployment: what its sources were resolved to.
 const SOURCES_ANNOTATION: &str = "slipway.dev/sources";
-/// Annotation of a router's pod: hash of the split it was told.
+/// Annotation of a router's pod: version of the split it was told.
 const ROUTES_ANNOTATION: &str = "slipway.dev/routes";
 /// Key of the split in its ConfigMap.
 const ROUTES_KEY: &str = "routes.json";
@@ -85,6 +92,7 @@ pub async fn run(context: Arc<Context>, shutdown: impl Future<Output = ()> + Sen
     .owns(context.api::<Deployment>(), ours())
     .owns(context.api::<Service>(), ours())
     .owns(context.api::<ConfigMap>(), ours())
+    .owns(context.api::<EvalRun>(), ours())
     // Pods belong to ReplicaSets; their readiness and their last words matter here all the same.
     .watches(
         context.api::<Pod>(),
@@ -111,8 +119,18 @@ pub async fn reconcile(object: Arc<ModelDeployment>, context: Arc<Context>) -> R
         return Ok(Action::await_change());
     }
     let namespace = object.namespace().unwrap_or_default();
+    // The watch may lag behind our own writes; a rollout that forgot a step would take it twice.
+    let live = context
+        .namespaced::<ModelDeployment>(&namespace)
+        .get_opt(&object.name_any())
+        .await;
+    let object = match live.map_err(sources::Error::Api)? {
+        Some(live) if live.uid() == object.uid() => live,
+        _ => return Ok(Action::await_change()),
+    };
     let inputs = inputs::read(&context, &object).await?;
-    let desired = desired::desired(&object, &inputs, &context.settings);
+    let plan = plan::plan(&object, &inputs, &context.settings, Timestamp::now());
+    let desired = desired::desired(&object, &plan, &context.settings);
 
     let applier = Applier::new(&context.client, &namespace, MODEL_DEPLOYMENT_MANAGER, owner);
     let refused = match apply(&applier, &inputs, &desired).await {
@@ -121,57 +139,96 @@ pub async fn reconcile(object: Arc<ModelDeployment>, context: Arc<Context>) -> R
         Err(error) => Some(Summary::stalled("ChildRefused", error.refusal().ok_or(error)?)),
     };
 
-    let (status, summary) = status::status(&object, &inputs, &desired, refused, Timestamp::now());
+    let (status, summary) = status::status(&object, &inputs, &plan, &desired, refused, Timestamp::now());
     context
         .report(
             NAME,
             MODEL_DEPLOYMENT_MANAGER,
-            object.as_ref(),
+            &object,
             object.status.as_ref(),
             &status,
             &summary,
         )
         .await
         .map_err(Error::Status)?;
-    Ok(Action::requeue(spread(if summary.standing == Standing::Ready {
-        SELDOM
-    } else {
-        SOON
-    })))
+    for event in &plan.events {
+        context.record(&object, event).await;
+    }
+    // Only now, since a command that was removed before the status remembers it would be lost.
+    if let Some(annotation) = plan.consumed {
+        forget(&context, &object, annotation).await?;
+    }
+    let soon = match summary.standing {
+        Standing::Ready | Standing::Suspended => SELDOM,
+        Standing::Reconciling | Standing::Stalled | Standing::Failed => SOON,
+    };
+    Ok(Action::requeue(spread(
+        plan.look.map_or(soon, |look| look.min(soon)),
+    )))
+}
+
+/// Removes an annotation that was carried out, so that it can be set again.
+async fn forget(context: &Context, object: &ModelDeployment, annotation: &str) -> Result<(), Error> {
+    let patch = json!({ "metadata": { "uid": object.metadata.uid, "annotations": { annotation: null } } });
+    let params = PatchParams {
+        field_manager: Some(MODEL_DEPLOYMENT_MANAGER.into()),
+        ..PatchParams::default()
+    };
+    context
+        .namespaced::<ModelDeployment>(&object.namespace().unwrap_or_default())
+        .patch(&object.name_any(), &params, &Patch::Merge(&patch))
+        .await
+        .map(drop)
+        .map_err(Error::Status)
 }
 
 /// Writes every child. Pods of a removed variant go last, once the router no longer sends them anything.
 async fn apply(applier: &Applier<'_>, inputs: &Inputs<'_>, desired: &Desired) -> Result<(), ApplyError> {
     let Desired {
         servers,
+        held,
+        canaries,
         services,
+        evaluations,
         routes,
-        routes_hash,
+        version,
         router,
         front,
     } = desired;
     for service in services {
         applier.ensure::<Service>(service).await?;
     }
-    for server in servers {
+    for server in servers.iter().chain(canaries) {
         applier.ensure::<Deployment>(server).await?;
+    }
+    for (name, replicas) in held {
+        if let Some(live) = applier.get::<Deployment>(name).await? {
+            let change = json!({ "spec": { "replicas": replicas } });
+            applier.adjust::<Deployment>(live, &change).await?;
+        }
+    }
+    for evaluation in evaluations {
+        applier.create_once::<EvalRun>(evaluation).await?;
     }
     applier.ensure::<ConfigMap>(routes).await?;
     applier.ensure::<Deployment>(router).await?;
     applier.ensure::<Service>(front).await?;
-    let mut told = true;
     for pod in inputs
         .router_pods
         .iter()
         .filter(|pod| pod.metadata.deletion_timestamp.is_none())
     {
-        told &= pod.annotations().get(ROUTES_ANNOTATION) == Some(routes_hash);
         // A kubelet refreshes mounted ConfigMaps within a minute, or at once when the pod changes.
-        let change = json!({ "metadata": { "annotations": { ROUTES_ANNOTATION: routes_hash } } });
+        let change = json!({ "metadata": { "annotations": { ROUTES_ANNOTATION: version } } });
         applier.adjust::<Pod>(pod.clone(), &change).await?;
     }
-    if told {
-        for orphan in &inputs.orphans {
+    let wanted: Vec<String> = canaries.iter().map(ResourceExt::name_any).collect();
+    let over = inputs
+        .canaries
+        .iter()
+        .filter(|canary| !wanted.contains(&canary.name_any()));
+    if inputs.follow(version) {
+        for orphan in inputs.orphans.iter().chain(over) {
             applier.delete::<Deployment>(&orphan.name_any()).await?;
             applier.delete::<Service>(&orphan.name_any()).await?;
         }

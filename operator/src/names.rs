@@ -15,6 +15,8 @@ pub const EVAL_RUN_LABEL: &str = "slipway.dev/eval-run";
 pub const MODEL_DEPLOYMENT_LABEL: &str = "slipway.dev/model-deployment";
 /// Label that names the variant a child belongs to.
 pub const VARIANT_LABEL: &str = "slipway.dev/variant";
+/// Label that tells an arm's own pods (`stable`) from those of a revision that is being rolled in (`canary`).
+pub const TRACK_LABEL: &str = "slipway.dev/track";
 /// Label that names the revision a child belongs to.
 pub const REVISION_LABEL: &str = "slipway.dev/revision";
 
@@ -39,6 +41,16 @@ pub fn eval_job(eval_run: &str) -> String {
 /// The Service of a ModelDeployment, as clients of the cluster call it.
 pub fn deployment_url(model_deployment: &str, namespace: &str) -> String {
     format!("http://{model_deployment}.{namespace}.svc")
+}
+
+/// Where `port` of a pod answers, once the pod has an address.
+pub fn pod_url(pod: &k8s_openapi::api::core::v1::Pod, port: u16) -> Option<String> {
+    let ip = pod.status.as_ref()?.pod_ip.as_deref()?;
+    Some(if ip.contains(':') {
+        format!("http://[{ip}]:{port}")
+    } else {
+        format!("http://{ip}:{port}")
+    })
 }
 
 /// Sixteen hexadecimal digits that stand for `value`: equal content, equal digest, in every version of Rust.

@@ -153,7 +153,7 @@ async fn an_unready_arm_gets_nothing_and_one_asked_for_says_so() {
     let router = Router::start(&table(&[("a", 10, &a), ("b", 90, &b)], &Value::Null)).await;
     assert_eq!(router.arm(("x-slipway-variant", "a")).await, "a");
     b.state.healthy.store(false, Ordering::Relaxed);
-    let ready = "slipway_router_ready_backends{variant=\"b\"}";
+    let ready = "slipway_router_ready_backends{variant=\"b\",revision=\"b-1\"}";
     eventually("b is unready", async || router.sample(ready).await == Some(0.0)).await;
     for _ in 0..100 {
         assert_eq!(router.get("/").await.text().await.unwrap(), "a");
@@ -419,6 +419,14 @@ fn a_wrong_table_at_the_start_is_told_with_its_fix() {
             "colour",
         ),
         ("variants: [{name: a, weight: 0, url: 'http://h:1'}]", "weight 0"),
+        (
+            "variants: [{name: a, weight: 1, url: 'http://h:1', canary: {url: 'http://c:1', revision: r, percent: 101}}]",
+            "from 0 to 100",
+        ),
+        (
+            "variants: [{name: a, weight: 1, url: 'http://h:1', canary: {url: 'http://c:1', percent: 10}}]",
+            "revision",
+        ),
         ("{", "parse"),
     ] {
         std::fs::write(&path, text).unwrap();

@@ -1,36 +1,59 @@
 //! `slipway-trainer evaluate`: its steps in order.
 
+mod check;
 mod endpoint;
 mod examples;
 mod labels;
 mod local;
 mod measure;
+mod progress;
 mod record;
 mod report;
 
-use std::time::Instant;
-
 use slipway_contract::{
-    EvalConfig, EvalOutcome, EvalTarget, Failure, FailureReason, MetricName, Phase, Task, judge,
+    EvalConfig, EvalOutcome, EvalTarget, Failure, FailureReason, MetricName, MetricSource, MetricSpec, Phase,
+    Task, judge,
 };
 use slipway_hub::Client;
 use slipway_hub::source::Pin;
 
+use self::check::check;
 use self::endpoint::Endpoint;
 use self::examples::Examples;
 use self::labels::Classes;
 use self::local::Local;
-use self::measure::Observations;
+use self::measure::{Observations, undefined};
+use self::progress::Progress;
 use crate::data::{DataError, Example};
 use crate::host::Host;
+use crate::metrics::{Lexicon, RocAuc};
 
 /// What a model says about one text.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 struct Answer {
     /// The likeliest class.
     class: u32,
-    /// How likely, 0 to 1.
-    score: f64,
+    /// How likely each class is, 0 to 1, by its id; NaN where a server does not say.
+    scores: Vec<f64>,
+}
+
+/// What a model says to one prompt.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Spoken {
+    answer: String,
+    /// What it should have said.
+    reference: String,
+}
+
+/// What is asked of a model.
+#[derive(Debug)]
+struct Question<'a> {
+    config: &'a EvalConfig,
+    examples: &'a Examples,
+    /// What to compute, the metric of the comparison included.
+    specs: Vec<MetricSpec>,
+    /// For METEOR.
+    lexicon: Option<Lexicon>,
 }
 
 /// A model, measured.
@@ -39,6 +62,8 @@ struct Measured {
     observations: Observations,
     /// Classification only.
     answers: Vec<Answer>,
+    /// Generation only.
+    spoken: Vec<Spoken>,
     /// Names of the classes.
     names: Vec<String>,
     /// The model, when it is on a Hub.
@@ -69,9 +94,10 @@ fn evaluate(config: &EvalConfig, host: &Host) -> Result<EvalOutcome, Failure> {
         host.terminal
             .say(&format!("note: {} malformed rows were skipped", examples.skipped));
     }
+    let question = Question::new(config, &examples)?;
     let models = 1 + u64::from(config.baseline.is_some());
-    let mut progress = Progress::new(count as u64 * models);
-    let target = measure_target(config, &examples, host, &client, &mut progress)?;
+    let mut progress = Progress::new(count as u64 * models * question.passes());
+    let target = measure_target(&question, host, &client, &mut progress)?;
     let baseline = match &config.baseline {
         Some(baseline) => {
             host.terminal.say("measuring the baseline on the same examples");
@@ -79,15 +105,14 @@ fn evaluate(config: &EvalConfig, host: &Host) -> Result<EvalOutcome, Failure> {
             Some(measure_local(
                 &local,
                 model.identity,
-                config,
-                &examples,
+                &question,
                 host,
                 &mut progress,
             )?)
         }
         None => None,
     };
-    let results = measure::results(&config.metrics, &target.observations, config.confidence);
+    let results = measure::results(&config.metrics, &target.observations, config.confidence)?;
     let comparison = config
         .baseline
         .as_ref()
@@ -99,7 +124,8 @@ fn evaluate(config: &EvalConfig, host: &Host) -> Result<EvalOutcome, Failure> {
                 &target.observations,
                 &measured.observations,
             )
-        });
+        })
+        .transpose()?;
     if let Some(path) = &config.predictions {
         report::predictions(path, &examples, &target, baseline.as_ref())?;
     }
@@ -128,24 +154,86 @@ fn evaluate(config: &EvalConfig, host: &Host) -> Result<EvalOutcome, Failure> {
     })
 }
 
+impl<'a> Question<'a> {
+    fn new(config: &'a EvalConfig, examples: &'a Examples) -> Result<Self, Failure> {
+        let mut specs = config.metrics.clone();
+        if let Some(baseline) = &config.baseline {
+            let compared = measure::compared(baseline, &config.metrics);
+            if !specs.contains(&compared) {
+                specs.push(compared);
+            }
+        }
+        let lexicon = match &config.lexicon {
+            Some(folder) if specs.iter().any(|spec| spec.name == MetricName::Meteor) => Some(
+                Lexicon::open(folder)
+                    .map_err(|error| Failure::new(FailureReason::InvalidConfig, error.to_string()))?,
+            ),
+            _ => None,
+        };
+        Ok(Self {
+            config,
+            examples,
+            specs,
+            lexicon,
+        })
+    }
+
+    fn wants(&self, source: MetricSource) -> bool {
+        self.specs.iter().any(|spec| spec.name.source() == source)
+    }
+
+    /// Whether it matters how likely each class is.
+    fn wants_scores(&self) -> bool {
+        self.specs.iter().any(|spec| spec.name == MetricName::RocAuc)
+    }
+
+    /// How often each example is computed.
+    fn passes(&self) -> u64 {
+        [
+            MetricSource::Classes,
+            MetricSource::Likelihoods,
+            MetricSource::Answers,
+        ]
+        .into_iter()
+        .filter(|&source| self.wants(source))
+        .count() as u64
+    }
+}
+
 fn measure_target(
-    config: &EvalConfig,
-    examples: &Examples,
+    question: &Question<'_>,
     host: &Host,
     client: &Client,
     progress: &mut Progress,
 ) -> Result<Measured, Failure> {
+    let config = question.config;
     match &config.target {
         EvalTarget::Model(source) => {
             let (local, model) = Local::load(source, config, host, client)?;
-            measure_local(&local, model.identity, config, examples, host, progress)
+            measure_local(&local, model.identity, question, host, progress)
         }
-        EvalTarget::Endpoint { url, variant } => {
-            let endpoint = Endpoint::new(url, variant.as_deref())?;
+        EvalTarget::Endpoint {
+            url,
+            variant,
+            revision,
+        } => {
+            let endpoint = Endpoint::new(url, variant.as_deref(), revision.as_deref())?;
             progress.begin(host);
-            let (texts, _) = examples.labelled();
+            let (texts, _) = question.examples.labelled();
             let (answers, classes) = endpoint.classify(&texts, config.batch_size as usize, host, progress)?;
-            classified(answers, classes, examples, None)
+            let unscored = answers
+                .iter()
+                .position(|answer| answer.scores.iter().any(|score| score.is_nan()));
+            if let Some(index) = unscored.filter(|_| question.wants_scores()) {
+                return Err(Failure::new(
+                    FailureReason::InvalidConfig,
+                    format!(
+                        "{url} answers to example {} without a score for every class, which rocAuc needs; remove rocAuc, or let the server answer with all classes",
+                        index + 1
+                    ),
+                ));
+            }
+            classified(answers, classes, question, None)
         }
     }
 }
@@ -153,30 +241,53 @@ fn measure_target(
 fn measure_local(
     local: &Local,
     pin: Option<Pin>,
-    config: &EvalConfig,
-    examples: &Examples,
+    question: &Question<'_>,
     host: &Host,
     progress: &mut Progress,
 ) -> Result<Measured, Failure> {
     progress.begin(host);
-    if config.task == Task::SequenceClassification {
+    let examples = question.examples;
+    if question.config.task == Task::SequenceClassification {
         let (texts, labels) = examples.labelled();
         // Labels that disagree are told before the time is spent.
         local.classes().resolve(&labels, examples.declared.as_ref())?;
         let answers = local.classify(&texts, host, progress)?;
-        return classified(answers, local.classes(), examples, pin);
+        return classified(answers, local.classes(), question, pin);
     }
-    let terms = local.likelihoods(examples, host, progress)?;
-    if terms.iter().all(|(_, tokens)| *tokens == 0) {
+    let likelihoods = if question.wants(MetricSource::Likelihoods) {
+        local.likelihoods(examples, host, progress)?
+    } else {
+        Vec::new()
+    };
+    if !likelihoods.is_empty() && likelihoods.iter().all(|one| one.tokens == 0) {
         return Err(DataError::Empty {
             split: examples.split.clone(),
             detail: " with a token to measure within maxSequenceLength".into(),
         }
         .into());
     }
+    let spoken = if question.wants(MetricSource::Answers) {
+        local.answers(examples, question.config.max_new_tokens as usize, host, progress)?
+    } else {
+        Vec::new()
+    };
+    let (found, truth): (Vec<&str>, Vec<&str>) = spoken
+        .iter()
+        .map(|one| (one.answer.as_str(), one.reference.as_str()))
+        .unzip();
+    let mut answers = Vec::new();
+    for spec in &question.specs {
+        if let Some(metric) = measure::of_answers(spec.name) {
+            let each = metric
+                .contributions(&found, &truth, question.lexicon.as_ref())
+                .map_err(|why| undefined(spec.name, &why))?;
+            answers.push((spec.name, each));
+        }
+    }
     Ok(Measured {
-        observations: Observations::Likelihoods(terms),
+        observations: Observations::Language { likelihoods, answers },
         answers: Vec::new(),
+        spoken,
         names: Vec::new(),
         pin,
     })
@@ -185,11 +296,18 @@ fn measure_local(
 fn classified(
     answers: Vec<Answer>,
     classes: Classes,
-    examples: &Examples,
+    question: &Question<'_>,
     pin: Option<Pin>,
 ) -> Result<Measured, Failure> {
-    let (_, labels) = examples.labelled();
-    let truth = classes.resolve(&labels, examples.declared.as_ref())?;
+    let (_, labels) = question.examples.labelled();
+    let truth = classes.resolve(&labels, question.examples.declared.as_ref())?;
+    let area = if question.wants_scores() {
+        let scores: Vec<Vec<f64>> = answers.iter().map(|answer| answer.scores.clone()).collect();
+        let area = RocAuc::new(&truth, &scores);
+        Some(area.map_err(|why| undefined(MetricName::RocAuc, &why))?)
+    } else {
+        None
+    };
     Ok(Measured {
         observations: Observations::Classes {
             count: classes.names.len(),
@@ -197,124 +315,13 @@ fn classified(
                 .into_iter()
                 .zip(answers.iter().map(|answer| answer.class))
                 .collect(),
+            area,
         },
         answers,
+        spoken: Vec::new(),
         names: classes.names,
         pin,
     })
-}
-
-/// Refuses what cannot work whatever model and data are.
-fn check(config: &EvalConfig) -> Result<(), Failure> {
-    let invalid = |message: String| Err(Failure::new(FailureReason::InvalidConfig, message));
-    let task = config.task;
-    if task == Task::Embedding {
-        return invalid(
-            "task Embedding has no metrics; evaluate with task CausalLM or SequenceClassification".into(),
-        );
-    }
-    if matches!(config.target, EvalTarget::Endpoint { .. }) && task != Task::SequenceClassification {
-        return invalid(format!(
-            "a server is measured by task SequenceClassification only, not {task:?}; name the model instead of the endpoint"
-        ));
-    }
-    if config.metrics.is_empty() {
-        let usual = if task == Task::CausalLM {
-            "perplexity"
-        } else {
-            "accuracy"
-        };
-        return invalid(format!(
-            "metrics is empty; name at least one, for instance {{name: {usual}}}"
-        ));
-    }
-    if config.batch_size == 0 || config.max_sequence_length == Some(0) {
-        return invalid("batchSize or maxSequenceLength is 0; set it to at least 1".into());
-    }
-    let mut asked: Vec<MetricName> = config.metrics.iter().map(|spec| spec.name).collect();
-    asked.extend(config.baseline.as_ref().map(|baseline| baseline.metric));
-    if let Some(name) = asked.iter().find(|name| !name.fits(task)) {
-        let fitting = if task == Task::CausalLM {
-            "perplexity"
-        } else {
-            "accuracy, precision, recall and f1"
-        };
-        return invalid(format!(
-            "the metric {} cannot be computed for task {task:?}, which has {fitting}",
-            name.as_str()
-        ));
-    }
-    for threshold in &config.thresholds {
-        let computed = config.metrics.iter().any(|spec| {
-            let kind = spec.average.unwrap_or(slipway_contract::Average::Macro);
-            spec.name == threshold.metric && threshold.average.is_none_or(|average| average == kind)
-        });
-        if !computed {
-            return invalid(format!(
-                "a threshold is set on {}, which is not computed that way; add it to metrics",
-                threshold.metric.as_str()
-            ));
-        }
-        if threshold.min.is_none() && threshold.max.is_none() {
-            return invalid(format!(
-                "the threshold on {} has no bound; set min, max or both",
-                threshold.metric.as_str()
-            ));
-        }
-    }
-    for confidence in
-        std::iter::once(config.confidence).chain(config.baseline.iter().map(|other| other.confidence))
-    {
-        if !(0.5..1.0).contains(&confidence) {
-            return invalid(format!(
-                "confidence is {confidence}; set it from 0.5 up to, but not including, 1"
-            ));
-        }
-    }
-    Ok(())
-}
-
-/// How far the evaluation is, over all models.
-#[derive(Debug)]
-struct Progress {
-    done: u64,
-    total: u64,
-    started: Option<Instant>,
-}
-
-impl Progress {
-    fn new(total: u64) -> Self {
-        Self {
-            done: 0,
-            total,
-            started: None,
-        }
-    }
-
-    /// A model is loaded and answers from now on.
-    fn begin(&mut self, host: &Host) {
-        self.started.get_or_insert_with(Instant::now);
-        let (done, total) = (self.done, self.total);
-        host.board.update(|progress| {
-            progress.phase = Phase::Evaluating;
-            (progress.step, progress.total_steps) = (done, total);
-        });
-    }
-
-    fn advance(&mut self, examples: usize, host: &Host) {
-        self.done += examples as u64;
-        let (done, total) = (self.done, self.total);
-        let seconds = self
-            .started
-            .map(|started| started.elapsed().as_secs_f64())
-            .unwrap_or_default();
-        host.board.update(|progress| {
-            (progress.step, progress.total_steps) = (done, total);
-            progress.estimated_remaining_seconds =
-                Some((seconds / done as f64 * (total - done) as f64) as u64);
-        });
-        host.terminal.step(done, total, "examples");
-    }
 }
 
 /// The text of an example, for people who look at single predictions.

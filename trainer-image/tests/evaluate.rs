@@ -251,6 +251,81 @@ fn the_example_a_server_refuses_is_named() {
 }
 
 #[test]
+fn the_scores_of_a_server_give_an_area_if_there_is_one_for_every_class() {
+    let bench = bench();
+    let url = serve(|texts, _| Json(classes(texts)).into_response());
+    let mut config = endpoint(&bench, &url);
+    config["metrics"] = json!([{ "name": "rocAuc" }, { "name": "matthewsCorrelation" }]);
+    let found = outcome(&bench, "area", &config);
+    assert_eq!(found["results"][0]["value"], 1.0, "{found}");
+    assert_eq!(found["results"][1]["value"], 1.0, "{found}");
+
+    let url = serve(|texts, _| {
+        let mut scored = classes(texts);
+        for one in scored.as_array_mut().unwrap() {
+            let likeliest = usize::from(one[1]["score"].as_f64() > one[0]["score"].as_f64());
+            *one = json!([one[likeliest]]);
+        }
+        Json(scored).into_response()
+    });
+    config["target"]["endpoint"]["url"] = json!(url);
+    let message = refused(&bench, "unscored", &config, 2, "InvalidConfig");
+    assert!(
+        message.contains("without a score for every class, which rocAuc needs"),
+        "{message}"
+    );
+    // Which class is the likeliest is enough for the others.
+    config["metrics"] = json!([{ "name": "matthewsCorrelation" }]);
+    assert_eq!(outcome(&bench, "likeliest", &config)["results"][0]["value"], 1.0);
+}
+
+#[test]
+fn answers_are_compared_with_their_references() {
+    let bench = bench();
+    bench.instructions("prompts/test.jsonl", 12);
+    let mut config = config(&bench, "llama");
+    config["task"] = json!("CausalLM");
+    config["dataset"]["source"]["path"] = json!(bench.path("prompts"));
+    config["metrics"] = json!([{ "name": "chrf" }, { "name": "ter" }, { "name": "perplexity" }]);
+    config["baseline"] = json!({ "model": { "path": bench.path("llama") }, "metric": "ter" });
+    config["maxNewTokens"] = json!(4);
+    config["predictions"] = json!(bench.path("predictions.jsonl"));
+    let found = outcome(&bench, "answers", &config);
+    assert_eq!(found["results"][0]["examples"], 12);
+    assert_eq!(found["comparison"]["difference"], 0.0);
+    let lines = std::fs::read_to_string(bench.path("predictions.jsonl")).unwrap();
+    for line in lines.lines() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        assert!(
+            line["answer"].as_str().unwrap().split_whitespace().count() <= 4,
+            "{line}"
+        );
+        assert_eq!(line["answer"], line["baseline"]["answer"]);
+        assert!(line["tokens"].as_u64().unwrap() > 0, "{line}");
+    }
+    // How answers share batches does not matter.
+    config["batchSize"] = json!(5);
+    assert_eq!(outcome(&bench, "batches", &config), found);
+
+    bench.file("texts/test.jsonl", "{\"text\": \"no question\"}\n");
+    config["dataset"]["source"]["path"] = json!(bench.path("texts"));
+    let message = refused(&bench, "texts", &config, 3, "InvalidRow");
+    assert!(
+        message.contains("example 1 ") && message.contains("no answer to compare with"),
+        "{message}"
+    );
+
+    config["metrics"] = json!([{ "name": "meteor" }]);
+    config["baseline"] = Value::Null;
+    config["lexicon"] = json!(bench.path("nowhere"));
+    let message = refused(&bench, "lexicon", &config, 2, "InvalidConfig");
+    assert!(
+        message.contains("corpora/wordnet") && message.contains("nltk.downloader"),
+        "{message}"
+    );
+}
+
+#[test]
 fn a_server_with_other_labels_or_without_the_variant_is_told() {
     let bench = bench();
     let url = serve(|texts, _| {

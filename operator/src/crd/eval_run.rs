@@ -15,7 +15,7 @@ use slipway_contract::{
 };
 
 use super::{
-    common::{DatasetRef, HubSettings, ModelSource, NamedRef, ResolvedSource, Resources},
+    common::{ClaimRef, DatasetRef, HubSettings, ModelSource, NamedRef, ResolvedSource, Resources},
     schema::{OBJECT_NAME, condition_list, frozen, rules},
 };
 
@@ -49,8 +49,10 @@ use super::{
 #[serde(rename_all = "camelCase")]
 #[schemars(transform = spec_rules)]
 pub struct EvalRunSpec {
-    /// What is measured. It is waited for.
-    pub target: TargetRef,
+    /// What is measured. It is waited for. An EvalRun without a target is a template: it never runs itself, and
+    /// each `eval` step of a ModelDeployment makes a copy with the new revision as its target.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<TargetRef>,
     /// What the target does.
     #[serde(default)]
     pub task: Task,
@@ -60,6 +62,13 @@ pub struct EvalRunSpec {
     /// What to compute, each with a confidence interval.
     #[schemars(length(min = 1, max = 16))]
     pub metrics: Vec<MetricSpec>,
+    /// Tokens of an answer at most, for metrics that compare answers with references. Default: 128.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65536))]
+    pub max_new_tokens: Option<u32>,
+    /// nltk's data, unpacked, with `corpora/wordnet` and `tokenizers/punkt_tab`, for meteor. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lexicon: Option<ClaimRef>,
     /// Bounds that decide the verdict, held against the whole confidence interval. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
@@ -122,6 +131,10 @@ pub enum TargetRef {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(length(min = 1, max = 63))]
         variant: Option<String>,
+        /// The revision that is asked, also before it has any traffic. Default: whichever has the traffic.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(length(min = 1, max = 63))]
+        revision: Option<String>,
     },
 }
 
@@ -181,9 +194,19 @@ fn spec_rules(schema: &mut Schema) {
                 "set task to CausalLM or SequenceClassification: there is no metric for embeddings",
             ),
             (
-                "self.metrics.all(m, (m.name == 'perplexity') == (self.task == 'CausalLM'))",
-                "choose metrics that fit the task: perplexity for CausalLM; accuracy, precision, recall and f1 for \
-                 SequenceClassification",
+                "self.metrics.all(m, (m.name in ['accuracy', 'precision', 'recall', 'f1', 'matthewsCorrelation', \
+                 'rocAuc']) == (self.task == 'SequenceClassification'))",
+                "choose metrics that fit the task: accuracy, precision, recall, f1, matthewsCorrelation and rocAuc are of \
+                 SequenceClassification, all others of CausalLM",
+            ),
+            (
+                "self.metrics.all(m, m.name != 'meteor') || has(self.lexicon)",
+                "set lexicon to a claim with nltk's data (wordnet and punkt_tab): meteor needs it",
+            ),
+            (
+                "!has(self.target) || !has(self.target.deployment) || self.metrics.all(m, !has(m.average) || m.average \
+                 != 'binary')",
+                "choose average macro, micro or weighted: a deployment does not tell which class is the second",
             ),
             (
                 "self.metrics.all(m, m.name in ['precision', 'recall', 'f1'] || !has(m.average))",
@@ -198,10 +221,6 @@ fn spec_rules(schema: &mut Schema) {
                 "list baseline.metric under metrics too, so that it is computed",
             ),
             (
-                "!has(self.baseline) || has(self.target.model)",
-                "remove baseline or set target.model: a deployment cannot be compared with a model",
-            ),
-            (
                 "!has(self.record) || has(self.hub.tokenSecretRef)",
                 "set hub.tokenSecretRef to a Secret with a token that may write: record writes to the Hub",
             ),
@@ -212,6 +231,8 @@ fn spec_rules(schema: &mut Schema) {
         "task",
         "dataset",
         "metrics",
+        "maxNewTokens",
+        "lexicon",
         "thresholds",
         "baseline",
         "record",

@@ -11,6 +11,7 @@ use slipway_contract::{Sticky, Task};
 use super::{
     common::{HubSettings, ModelSource, ResolvedSource, Resources},
     schema::{LABEL_NAME, OBJECT_NAME, condition_list, named_list, rules},
+    strategy::{RolloutStatus, Strategy},
 };
 
 /// Which models answer, and which share of the traffic each gets.
@@ -51,6 +52,12 @@ pub struct ModelDeploymentSpec {
     /// How requests meet variants.
     #[serde(default)]
     pub traffic: Traffic,
+    /// How a changed model takes over its arm.
+    #[serde(default)]
+    pub strategy: Strategy,
+    /// Holds every rollout where it is; what serves goes on serving.
+    #[serde(default)]
+    pub paused: bool,
     /// How the pods reach the Hub.
     #[serde(default)]
     pub hub: HubSettings,
@@ -164,7 +171,11 @@ pub struct ModelDeploymentStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), transform = named_list)]
     pub variants: Vec<VariantStatus>,
-    /// Ready, Reconciling and Stalled (kstatus), and Progressing while a revision is rolled in.
+    /// The annotation by which a person last steered a rollout, until it is removed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub handled_command: Option<String>,
+    /// Ready, Reconciling and Stalled (kstatus), Progressing while a revision is rolled in, and RolledBack while
+    /// the spec asks for one that failed.
     #[schemars(transform = condition_list)]
     pub conditions: Vec<Condition>,
 }
@@ -200,6 +211,9 @@ pub struct VariantStatus {
     /// Pods that answer now.
     #[serde(default)]
     pub ready_replicas: i32,
+    /// How far the revision that is being rolled in has come, or why it was rolled back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutStatus>,
     /// Where it stands.
     #[serde(default)]
     pub phase: VariantPhase,
@@ -220,4 +234,8 @@ pub enum VariantPhase {
     Ready,
     /// It answers with fewer pods than asked for, or its next revision cannot start.
     Degraded,
+    /// A rollout waits for a person, or for the end of a pause.
+    Paused,
+    /// The revision that the spec asks for failed; the one before answers.
+    RolledBack,
 }

@@ -39,6 +39,12 @@ pub(super) fn frozen(schema: &mut Schema, field: &str, unless: Option<&str>, mes
     rules(schema, &[(&rule, message)]);
 }
 
+/// A duration as Go writes it, in units that CEL understands too.
+pub(super) fn duration(schema: &mut Schema) {
+    schema.insert("pattern".into(), json!(r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"));
+    schema.insert("maxLength".into(), json!(32));
+}
+
 /// Conditions merge by type under server-side apply.
 pub(super) fn condition_list(schema: &mut Schema) {
     schema.insert("x-kubernetes-list-type".into(), json!("map"));

@@ -1,6 +1,6 @@
 //! Step: what should exist for an EvalRun. Pure: no client.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use k8s_openapi::{
     api::{
@@ -25,6 +25,8 @@ use crate::{
 const CONFIDENCE: f64 = 0.95;
 /// Examples per forward pass.
 const BATCH: u32 = 32;
+/// Tokens of an answer at most, unless the EvalRun says otherwise.
+const NEW_TOKENS: u32 = 128;
 
 /// Every child of an EvalRun. Destructured where it is applied, so that none can be forgotten.
 #[derive(Clone, Debug)]
@@ -88,13 +90,18 @@ fn eval_config(object: &EvalRun, sources: &Sources, settings: &Settings, mounts:
     let data = &spec.dataset;
     let namespace = object.namespace().unwrap_or_default();
     let endpoint = spec.hub.endpoint.as_ref().unwrap_or(&settings.hub_endpoint);
-    let target = match (&spec.target, &sources.target) {
-        (TargetRef::Deployment { name, variant }, _) => EvalTarget::Endpoint {
+    let target = match &spec.target {
+        Some(TargetRef::Deployment {
+            name,
+            variant,
+            revision,
+        }) => EvalTarget::Endpoint {
             url: names::deployment_url(name, &namespace),
             variant: variant.clone(),
+            revision: revision.clone(),
         },
-        (TargetRef::Model(_), source) => {
-            EvalTarget::Model(mounts.model("model", &source.clone().unwrap_or_default()))
+        Some(TargetRef::Model(_)) | None => {
+            EvalTarget::Model(mounts.model("model", &sources.target.clone().unwrap_or_default()))
         }
     };
     EvalConfig {
@@ -125,6 +132,12 @@ fn eval_config(object: &EvalRun, sources: &Sources, settings: &Settings, mounts:
         confidence: CONFIDENCE,
         batch_size: BATCH,
         max_sequence_length: None,
+        max_new_tokens: spec.max_new_tokens.unwrap_or(NEW_TOKENS),
+        lexicon: spec.lexicon.as_ref().map(|claim| {
+            let root = format!("{}/lexicon", pods::SOURCES);
+            mounts.add(pods::claim("lexicon", &claim.name, &root));
+            Path::new(&root).join(&claim.path)
+        }),
         predictions: None,
         hub: mounts.hub_access(&spec.hub, endpoint),
         listen: Some(jobs::LISTEN.into()),

@@ -12,7 +12,7 @@ use crate::{
     apply::Applier,
     conditions::{self, kind},
     context::Context,
-    crd::{BaselineRef, EvalRun, EvalRunStatus, ModelDeployment, ResolvedSource, TargetRef},
+    crd::{BaselineRef, DatasetRef, EvalRun, EvalRunStatus, ModelDeployment, ResolvedSource, TargetRef},
     jobs::{self, Pods},
     names::{self, EVAL_RUN_LABEL},
     sources::{self, Found, Missing, Resolver},
@@ -72,16 +72,28 @@ pub async fn sources(context: &Arc<Context>, object: &EvalRun) -> Found<Sources>
         return Ok(Err(missing));
     }
     let target = match &spec.target {
-        TargetRef::Model(model) => match resolver.model(&namespace, model, &spec.hub).await? {
+        // A template never gets here.
+        None => None,
+        Some(TargetRef::Model(model)) => match resolver.model(&namespace, model, &spec.hub).await? {
             Ok(found) => Some(found),
             Err(missing) => return Ok(Err(missing)),
         },
-        TargetRef::Deployment { name, variant } => {
+        Some(TargetRef::Deployment {
+            name,
+            variant,
+            revision,
+        }) => {
             let found = context
                 .namespaced::<ModelDeployment>(&namespace)
                 .get_opt(name)
                 .await?;
-            if let Err(missing) = serving(&namespace, name, variant.as_deref(), found.as_ref()) {
+            let asked = Asked {
+                namespace: &namespace,
+                name,
+                variant: variant.as_deref(),
+                revision: revision.as_deref(),
+            };
+            if let Err(missing) = serving(asked, found.as_ref()) {
                 return Ok(Err(missing));
             }
             None
@@ -98,6 +110,15 @@ pub async fn sources(context: &Arc<Context>, object: &EvalRun) -> Found<Sources>
         Ok(found) => found,
         Err(missing) => return Ok(Err(missing)),
     };
+    if let Some(lexicon) = &spec.lexicon {
+        let claim = DatasetRef {
+            claim: Some(lexicon.clone()),
+            ..DatasetRef::default()
+        };
+        if let Err(missing) = resolver.dataset(&namespace, &claim, &spec.hub).await? {
+            return Ok(Err(missing));
+        }
+    }
     Ok(Ok(Sources {
         target,
         baseline,
@@ -134,7 +155,7 @@ pub fn measured(namespace: &str, name: &str, run: Option<&EvalRun>) -> Result<Re
             ),
         ));
     };
-    if matches!(run.spec.target, TargetRef::Deployment { .. }) {
+    if matches!(run.spec.target, Some(TargetRef::Deployment { .. })) {
         return Err(Missing::needs_action(
             "BaselineIsDeployment",
             format!(
@@ -153,13 +174,27 @@ pub fn measured(namespace: &str, name: &str, run: Option<&EvalRun>) -> Result<Re
         })
 }
 
+/// A deployment, and who of it is to answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// Where it is.
+    pub namespace: &'a str,
+    /// Its name.
+    pub name: &'a str,
+    /// The variant asked, if any.
+    pub variant: Option<&'a str>,
+    /// The revision asked, if any.
+    pub revision: Option<&'a str>,
+}
+
 /// Whether a deployment can be asked. Pure.
-pub fn serving(
-    namespace: &str,
-    name: &str,
-    variant: Option<&str>,
-    deployment: Option<&ModelDeployment>,
-) -> Result<(), Missing> {
+pub fn serving(asked: Asked<'_>, deployment: Option<&ModelDeployment>) -> Result<(), Missing> {
+    let Asked {
+        namespace,
+        name,
+        variant,
+        revision,
+    } = asked;
     let Some(deployment) = deployment else {
         return Err(Missing::needs_action(
             "ModelDeploymentNotFound",
@@ -189,7 +224,8 @@ pub fn serving(
         .status
         .as_ref()
         .map_or(&[][..], |status| &status.conditions);
-    if conditions::is_true(conditions, kind::READY) {
+    // A revision is asked for while it is rolled in, when the deployment as a whole is not ready.
+    if revision.is_some() || conditions::is_true(conditions, kind::READY) {
         return Ok(());
     }
     let why = conditions::message(conditions, kind::READY)

@@ -39,6 +39,21 @@ pub fn unstarted(object: &EvalRun, summary: &Summary, now: Timestamp) -> EvalRun
     status
 }
 
+/// The status of one without a target: there to be copied, and never run itself.
+pub fn template(object: &EvalRun, now: Timestamp) -> (EvalRunStatus, Summary) {
+    let summary = Summary::new(
+        Standing::Ready,
+        "Template",
+        "a template: an eval step of a ModelDeployment runs a copy of it; set target to run it by itself",
+    );
+    let mut status = object.status.clone().unwrap_or_default();
+    let generation = object.metadata.generation;
+    status.observed_generation = generation;
+    status.summary = Some("template".into());
+    status.conditions = conditions::summarize(&status.conditions, &summary, generation, now);
+    (status, summary)
+}
+
 fn conclude(status: &mut EvalRunStatus, object: &EvalRun, summary: &Summary, now: Timestamp) {
     let generation = object.metadata.generation;
     status.observed_generation = generation;

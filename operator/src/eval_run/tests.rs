@@ -6,7 +6,7 @@ use slipway_contract::{EvalConfig, Verdict, parse};
 
 use super::{
     desired::desired,
-    inputs::{Inputs, Sources, measured, serving},
+    inputs::{Asked, Inputs, Sources, measured, serving},
     status,
 };
 use crate::{
@@ -115,6 +115,21 @@ fn a_deployment_is_asked_as_a_client_would() {
 }
 
 #[test]
+fn a_lexicon_is_mounted_and_answers_are_as_long_as_asked() {
+    let yaml = MODEL.replace(
+        "  thresholds",
+        "  maxNewTokens: 64\n  lexicon: {name: nltk, path: data}\n  thresholds",
+    );
+    let config = |yaml| serde_json::to_value(config(yaml, &Sources::default())).unwrap();
+    let with = config(&yaml);
+    assert_eq!(with["lexicon"], "/slipway/sources/lexicon/data");
+    assert_eq!(with["maxNewTokens"], 64);
+    let without = config(MODEL);
+    assert_eq!(without["lexicon"], Value::Null);
+    assert_eq!(without["maxNewTokens"], 128);
+}
+
+#[test]
 fn a_deployment_is_waited_for_and_a_wrong_variant_is_named() {
     let deployment = |ready: &str| -> ModelDeployment {
         serde_saphyr::from_str(&format!(
@@ -125,23 +140,32 @@ fn a_deployment_is_waited_for_and_a_wrong_variant_is_named() {
         ))
         .unwrap()
     };
-    let missing = serving("models", "sentiment", None, None).unwrap_err();
+    let asked = Asked {
+        namespace: "models",
+        name: "sentiment",
+        variant: None,
+        revision: None,
+    };
+    let of = |variant| Asked {
+        variant: Some(variant),
+        ..asked
+    };
+    let missing = serving(asked, None).unwrap_err();
     assert_eq!(
         (missing.waits, missing.reason),
         (false, "ModelDeploymentNotFound")
     );
-    let missing = serving(
-        "models",
-        "sentiment",
-        Some("candidate"),
-        Some(&deployment("True")),
-    )
-    .unwrap_err();
+    let missing = serving(of("candidate"), Some(&deployment("True"))).unwrap_err();
     assert!(missing.message.contains("it has: control"), "{missing:?}");
-    let missing = serving("models", "sentiment", None, Some(&deployment("False"))).unwrap_err();
+    let missing = serving(asked, Some(&deployment("False"))).unwrap_err();
     assert_eq!((missing.waits, missing.reason), (true, "WaitingForTarget"));
     assert!(missing.message.ends_with("to be ready: loads"), "{missing:?}");
-    assert!(serving("models", "sentiment", Some("control"), Some(&deployment("True"))).is_ok());
+    assert!(serving(of("control"), Some(&deployment("True"))).is_ok());
+    let beside = Asked {
+        revision: Some("0123456789abcdef"),
+        ..of("control")
+    };
+    assert!(serving(beside, Some(&deployment("False"))).is_ok());
 }
 
 #[test]

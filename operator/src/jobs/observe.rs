@@ -309,6 +309,12 @@ pub fn observe(job: Option<&Job>, pods: Pods<'_>) -> Observed {
             Observed::Retrying { reason, message }
         };
     }
+    if pods.0.iter().any(|pod| phase(pod) == "Succeeded") {
+        return Observed::Waiting {
+            reason: "Finishing",
+            message: "its pods have ended; waits for its Job to count them".into(),
+        };
+    }
     Observed::Waiting {
         reason: "Starting",
         message: "waits for its pods to start".into(),

@@ -2,17 +2,22 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use futures::future::join_all;
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use kube::{Api, ResourceExt, api::ListParams};
+use slipway_contract::RouterStats;
 
 use super::{
-    SOURCES_ANNOTATION,
-    desired::{self, Sources},
+    desired::{METRICS_PORT, object_name},
+    gate, plan,
+    rollout::{self, Evaluation},
+    server,
+    status::{is_ready, revision_label},
 };
 use crate::{
     context::Context,
-    crd::{ModelDeployment, Variant},
-    names::{MODEL_DEPLOYMENT_LABEL, VARIANT_LABEL},
+    crd::{EvalRun, ModelDeployment, RevisionSources, Variant},
+    names::{self, MODEL_DEPLOYMENT_LABEL, TRACK_LABEL, VARIANT_LABEL},
     sources::{self, Missing, Resolver},
 };
 
@@ -23,8 +28,20 @@ pub struct Inputs<'a> {
     pub variants: Vec<VariantInput<'a>>,
     /// Servers of variants that are no longer in the spec.
     pub orphans: Vec<Deployment>,
+    /// Servers of revisions that were, or are, being rolled in.
+    pub canaries: Vec<Deployment>,
     /// The router's pods.
     pub router_pods: Vec<Pod>,
+    /// What each ready router says; none of one that did not answer.
+    pub stats: Vec<Option<RouterStats>>,
+}
+
+impl Inputs<'_> {
+    /// Whether every router that takes requests follows this version of the split.
+    pub fn follow(&self, version: &str) -> bool {
+        let says = |stats: &Option<RouterStats>| stats.as_ref().is_some_and(|stats| stats.version == version);
+        !self.stats.is_empty() && self.stats.iter().all(says)
+    }
 }
 
 /// One variant, and what is known of it.
@@ -36,15 +53,21 @@ pub struct VariantInput<'a> {
     pub resolved: Resolved,
     /// What runs now.
     pub server: Option<Deployment>,
-    /// Its pods, old revisions' included.
+    /// Its own pods, old revisions' included.
     pub pods: Vec<Pod>,
+    /// Pods of revisions that are being rolled in beside them.
+    pub canary_pods: Vec<Pod>,
+    /// The template of the evaluation that its rollout is at.
+    pub template: Option<EvalRun>,
+    /// How that evaluation goes.
+    pub evaluation: Option<Evaluation>,
 }
 
 /// Which files a variant's sources mean.
 #[derive(Debug)]
 pub enum Resolved {
     /// Each source at its commit.
-    Known(Sources),
+    Known(RevisionSources),
     /// Some source is not there (yet); what runs stays as it is.
     Missing(Missing),
 }
@@ -52,10 +75,10 @@ pub enum Resolved {
 impl VariantInput<'_> {
     /// The revision that answers now: that of the newest pod that is ready.
     pub fn serving_revision(&self) -> String {
-        let ready = self.pods.iter().filter(|pod| super::status::is_ready(pod));
+        let ready = self.pods.iter().filter(|pod| is_ready(pod));
         ready
             .max_by_key(|pod| pod.metadata.creation_timestamp.clone())
-            .map(super::status::revision_label)
+            .map(revision_label)
             .unwrap_or_default()
     }
 }
@@ -72,17 +95,20 @@ pub async fn read<'a>(
     let deployments: Api<Deployment> = context.namespaced(&namespace);
     let pods: Api<Pod> = context.namespaced(&namespace);
 
-    let mut servers: BTreeMap<String, Deployment> = BTreeMap::new();
+    let (mut servers, mut canaries) = (BTreeMap::new(), Vec::new());
     for deployment in deployments.list(&owned).await?.items {
         // The router's Deployment has no variant.
-        if let Some(variant) = deployment.labels().get(VARIANT_LABEL).cloned() {
-            servers.insert(variant, deployment);
+        match deployment.labels().get(VARIANT_LABEL).cloned() {
+            Some(_) if is_canary(&deployment) => canaries.push(deployment),
+            Some(variant) => drop(servers.insert(variant, deployment)),
+            None => {}
         }
     }
-    let (mut router_pods, mut variant_pods) = (Vec::new(), BTreeMap::<String, Vec<Pod>>::new());
+    let (mut router_pods, mut own, mut beside) = (Vec::new(), Pods::new(), Pods::new());
     for pod in pods.list(&owned).await?.items {
         match pod.labels().get(VARIANT_LABEL).cloned() {
-            Some(variant) => variant_pods.entry(variant).or_default().push(pod),
+            Some(variant) if is_canary(&pod) => beside.entry(variant).or_default().push(pod),
+            Some(variant) => own.entry(variant).or_default().push(pod),
             None => router_pods.push(pod),
         }
     }
@@ -91,19 +117,62 @@ pub async fn read<'a>(
     for spec in &object.spec.variants {
         let server = servers.remove(&spec.name);
         let resolved = resolve(&resolver, object, spec, server.as_ref()).await?;
-        let pods = variant_pods.remove(&spec.name).unwrap_or_default();
+        let (template, evaluation) = evaluation(context, object, spec).await?;
         variants.push(VariantInput {
             spec,
             resolved,
             server,
-            pods,
+            pods: own.remove(&spec.name).unwrap_or_default(),
+            canary_pods: beside.remove(&spec.name).unwrap_or_default(),
+            template,
+            evaluation,
         });
     }
+    let stats = stats(&context.http, &router_pods).await;
     Ok(Inputs {
         variants,
         orphans: servers.into_values().collect(),
+        canaries,
         router_pods,
+        stats,
     })
+}
+
+type Pods = BTreeMap<String, Vec<Pod>>;
+
+fn is_canary<K: ResourceExt>(object: &K) -> bool {
+    object.labels().get(TRACK_LABEL).map(String::as_str) == Some(server::Track::Canary.as_str())
+}
+
+/// Asks every router that takes requests what it counted, and by which split.
+async fn stats(http: &reqwest::Client, routers: &[Pod]) -> Vec<Option<RouterStats>> {
+    let asked = routers.iter().filter(|pod| is_ready(pod)).map(|pod| async {
+        let url = names::pod_url(pod, METRICS_PORT)?;
+        let answer = http.get(format!("{url}/stats")).send().await.ok()?;
+        let text = answer.error_for_status().ok()?.bytes().await.ok()?;
+        serde_json::from_slice(&text).ok()
+    });
+    join_all(asked).await
+}
+
+/// The template of the evaluation that a rollout is at, and how the evaluation goes.
+async fn evaluation(
+    context: &Context,
+    object: &ModelDeployment,
+    variant: &Variant,
+) -> Result<(Option<EvalRun>, Option<Evaluation>), sources::Error> {
+    let rollout = plan::known(object, &variant.name).and_then(|known| known.rollout.as_ref());
+    let asked =
+        rollout.and_then(|rollout| Some((rollout, gate::template_name(&object.spec.strategy, rollout)?)));
+    let Some((rollout, template_name)) = asked else {
+        return Ok((None, None));
+    };
+    let runs: Api<EvalRun> = context.namespaced(&object.namespace().unwrap_or_default());
+    let template = runs.get_opt(template_name).await?;
+    let name = rollout::eval_run_name(object_name(object), &variant.name, rollout);
+    let run = runs.get_opt(&name).await?;
+    let evaluation = gate::evaluation(template_name, template.as_ref(), run.as_ref());
+    Ok((template, evaluation))
 }
 
 async fn resolve(
@@ -112,8 +181,12 @@ async fn resolve(
     variant: &Variant,
     server: Option<&Deployment>,
 ) -> Result<Resolved, sources::Error> {
-    let asked = desired::asked(object, variant);
-    if let Some(known) = server.and_then(remembered).filter(|known| known.asked == asked) {
+    let asked = server::asked(object, variant);
+    let known = [
+        server.and_then(server::remembered),
+        plan::remembered_sources(object, &variant.name),
+    ];
+    if let Some(known) = known.into_iter().flatten().find(|known| known.asked == asked) {
         return Ok(Resolved::Known(known));
     }
     let namespace = object.namespace().unwrap_or_default();
@@ -126,14 +199,9 @@ async fn resolve(
         }
     }
     let model = resolved.remove(0);
-    Ok(Resolved::Known(Sources {
+    Ok(Resolved::Known(RevisionSources {
         asked,
         model,
         adapters: resolved,
     }))
-}
-
-/// What a Deployment's sources were resolved to when it was applied.
-pub fn remembered(server: &Deployment) -> Option<Sources> {
-    serde_json::from_str(server.annotations().get(SOURCES_ANNOTATION)?).ok()
 }

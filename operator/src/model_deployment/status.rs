@@ -3,53 +3,58 @@
 use jiff::Timestamp;
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use kube::ResourceExt;
-use slipway_contract::{Failure, Report};
+use slipway_contract::{Failure, Report, RouterStats, exit};
 
 use super::{
     ROUTES_ANNOTATION, SERVER_CONTAINER,
-    desired::{Desired, object_name, revision_of},
-    inputs::{Inputs, Resolved, VariantInput, remembered},
+    desired::{Desired, object_name},
+    inputs::{Inputs, Resolved},
+    plan::{Plan, Planned, known},
+    server::{remembered, revision_of},
 };
 use crate::{
     conditions::{self, Standing, Summary, kind},
-    crd::{Conditioned, ModelDeployment, ModelDeploymentStatus, VariantPhase, VariantStatus},
-    names::{self, REVISION_LABEL, VARIANT_LABEL},
+    crd::{
+        Conditioned, ModelDeployment, ModelDeploymentStatus, RolloutPhase, RolloutStatus, VariantPhase,
+        VariantStatus,
+    },
+    names::{self, REVISION_LABEL},
 };
+
+/// Restarts after which a server is not waited for any longer.
+const RESTARTS: i32 = 3;
 
 /// Derives the status from what was read and what was applied. `refused` is what the apiserver had against a
 /// child, which outweighs everything else.
 pub fn status(
     object: &ModelDeployment,
     inputs: &Inputs<'_>,
+    plan: &Plan<'_>,
     desired: &Desired,
     refused: Option<Summary>,
     now: Timestamp,
 ) -> (ModelDeploymentStatus, Summary) {
-    let variants: Vec<VariantStatus> = inputs
-        .variants
-        .iter()
-        .map(|input| variant_status(input, desired))
-        .collect();
-    let summary = refused.unwrap_or_else(|| overall(inputs, &variants, desired));
+    let variants: Vec<VariantStatus> = plan.arms.iter().map(|arm| variant_status(object, arm)).collect();
+    let summary = refused.unwrap_or_else(|| overall(inputs, plan, &variants, desired));
     let generation = object.metadata.generation;
     let mut conditions = conditions::summarize(object.conditions(), &summary, generation, now);
-    let progressing = variants
-        .iter()
-        .any(|variant| variant.phase == VariantPhase::Progressing);
-    conditions::set(
-        &mut conditions,
-        kind::PROGRESSING,
-        progressing,
-        &summary,
-        generation,
-        now,
-    );
+    let any = |phases: &[VariantPhase]| variants.iter().any(|variant| phases.contains(&variant.phase));
+    for (kind, holds) in [
+        (
+            kind::PROGRESSING,
+            any(&[VariantPhase::Progressing, VariantPhase::Paused]),
+        ),
+        (kind::ROLLED_BACK, any(&[VariantPhase::RolledBack])),
+    ] {
+        conditions::set(&mut conditions, kind, holds, &summary, generation, now);
+    }
     let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
     let status = ModelDeploymentStatus {
         observed_generation: generation,
         url: Some(names::deployment_url(object_name(object), namespace)),
         summary: Some(shares(&variants)),
         variants,
+        handled_command: plan.handled.clone(),
         conditions,
     };
     (status, summary)
@@ -58,64 +63,108 @@ pub fn status(
 fn shares(variants: &[VariantStatus]) -> String {
     let shares: Vec<String> = variants
         .iter()
-        .map(|variant| format!("{}={}%", variant.name, variant.traffic_percent))
+        .map(|variant| {
+            let share = format!("{}={}%", variant.name, variant.traffic_percent);
+            match variant.rollout.as_ref().map(|rollout| rollout.weight) {
+                Some(weight) if weight > 0 => format!("{share} (new {weight}%)"),
+                _ => share,
+            }
+        })
         .collect();
     shares.join(" ")
 }
 
-fn variant_status(input: &VariantInput<'_>, desired: &Desired) -> VariantStatus {
+fn variant_status(object: &ModelDeployment, arm: &Planned<'_>) -> VariantStatus {
+    let input = arm.input;
     let live = input.server.as_ref();
     let ready = live
         .and_then(|server| server.status.as_ref()?.ready_replicas)
         .unwrap_or(0);
-    let target = desired
-        .servers
-        .iter()
-        .find(|server| server.labels().get(VARIANT_LABEL) == Some(&input.spec.name));
-    let wanted = target.map(revision_of).unwrap_or_default();
+    let before = known(object, &input.spec.name);
     let serving = input.serving_revision();
-    let complete = live.is_some_and(|server| rolled_out(server, &wanted, input.spec.replicas));
-    let sources = target.and_then(remembered);
     let mut status = VariantStatus {
         name: input.spec.name.clone(),
         traffic_percent: input.spec.traffic_percent,
         ready_replicas: ready,
+        rollout: arm.rollout.clone(),
         ..VariantStatus::default()
     };
-    if complete || serving == wanted {
-        status.revision = serving;
-        status.model = sources.as_ref().map(|sources| sources.model.clone());
-        status.adapters = sources.map(|sources| sources.adapters).unwrap_or_default();
-    } else {
-        status.revision = serving;
-        status.next_revision = (!wanted.is_empty()).then_some(wanted.clone());
-        status.next_model = sources.as_ref().map(|sources| sources.model.clone());
-        status.next_adapters = sources.map(|sources| sources.adapters).unwrap_or_default();
+    let wanted = arm.wanted.clone().unwrap_or_default();
+    let complete = live.is_some_and(|server| rolled_out(server, &wanted, arm.intent.stable_replicas));
+    // Its pods may all be away for a moment; it is the same revision that they come back as.
+    status.revision = match before {
+        Some(before) if serving.is_empty() => before.revision.clone(),
+        _ => serving,
+    };
+    let now = live
+        .filter(|server| revision_of(server) == status.revision)
+        .and_then(remembered);
+    let next = match &input.resolved {
+        Resolved::Known(sources) => Some(sources),
+        Resolved::Missing(_) => None,
+    };
+    if let Some(sources) = now {
+        (status.model, status.adapters) = (Some(sources.model), sources.adapters);
+    } else if let Some(before) = before {
+        (status.model, status.adapters) = (before.model.clone(), before.adapters.clone());
     }
-    let failure = input
-        .pods
-        .iter()
-        .filter(|pod| revision_label(pod) == wanted)
-        .find_map(failure);
-    (status.phase, status.message) = match (&input.resolved, failure) {
-        (Resolved::Missing(missing), _) if ready > 0 => (VariantPhase::Degraded, missing.message.clone()),
-        (Resolved::Missing(missing), _) => (VariantPhase::Pending, missing.message.clone()),
-        (Resolved::Known(_), _) if complete => (VariantPhase::Ready, String::new()),
-        (Resolved::Known(_), Some(text)) => (VariantPhase::Degraded, text),
-        (Resolved::Known(_), None) => (
-            if ready > 0 {
-                VariantPhase::Progressing
-            } else {
-                VariantPhase::Pending
-            },
-            waiting(input, &wanted, ready),
+    if let Some(sources) = next.filter(|_| !wanted.is_empty() && wanted != status.revision) {
+        status.next_revision = Some(wanted.clone());
+        status.next_model = Some(sources.model.clone());
+        status.next_adapters.clone_from(&sources.adapters);
+    }
+    (status.phase, status.message) = match (&input.resolved, &arm.rollout, &arm.waits_for) {
+        (Resolved::Missing(missing), ..) if ready > 0 => (VariantPhase::Degraded, missing.message.clone()),
+        (Resolved::Missing(missing), ..) => (VariantPhase::Pending, missing.message.clone()),
+        (_, Some(rollout), _) => rolling(rollout),
+        (_, None, Some(other)) => (
+            VariantPhase::Progressing,
+            format!(
+                "variant {} waits for the rollout of variant {other}",
+                input.spec.name
+            ),
         ),
+        (_, None, None) if complete => (VariantPhase::Ready, String::new()),
+        (_, None, None) => replacing(arm, &wanted, ready),
     };
     status
 }
 
+fn rolling(rollout: &RolloutStatus) -> (VariantPhase, String) {
+    let phase = match rollout.phase {
+        RolloutPhase::Progressing | RolloutPhase::Promoting => VariantPhase::Progressing,
+        RolloutPhase::Paused => VariantPhase::Paused,
+        RolloutPhase::RolledBack => VariantPhase::RolledBack,
+    };
+    (phase, rollout.message.clone())
+}
+
+/// Pods of the arm itself that are not as they should be yet.
+fn replacing(arm: &Planned<'_>, wanted: &str, ready: i32) -> (VariantPhase, String) {
+    let mut pods = arm.input.pods.iter().filter(|pod| revision_label(pod) == wanted);
+    if let Some(text) = pods.clone().find_map(failure) {
+        return (VariantPhase::Degraded, text);
+    }
+    let name = &arm.input.spec.name;
+    let message = match pods.find_map(unscheduled) {
+        Some(reason) => {
+            format!("variant {name} waits for a node: {reason}; lower resources.requests or add nodes")
+        }
+        None => format!(
+            "variant {name} has {ready} of {} pods ready",
+            arm.intent.stable_replicas
+        ),
+    };
+    let phase = if ready > 0 {
+        VariantPhase::Progressing
+    } else {
+        VariantPhase::Pending
+    };
+    (phase, message)
+}
+
 /// Whether every pod that is asked for is of this revision and answers, and none is left over.
-fn rolled_out(server: &Deployment, revision: &str, replicas: i32) -> bool {
+pub fn rolled_out(server: &Deployment, revision: &str, replicas: i32) -> bool {
     let Some(status) = &server.status else {
         return false;
     };
@@ -126,31 +175,32 @@ fn rolled_out(server: &Deployment, revision: &str, replicas: i32) -> bool {
         && status.replicas.unwrap_or(0) == replicas
 }
 
-/// What a variant without a failure waits for.
-fn waiting(input: &VariantInput<'_>, revision: &str, ready: i32) -> String {
-    let unscheduled = input
-        .pods
+/// Why no node takes a pod.
+pub fn unscheduled(pod: &Pod) -> Option<String> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    let scheduled = conditions
         .iter()
-        .filter(|pod| revision_label(pod) == revision)
-        .find_map(|pod| {
-            let conditions = pod.status.as_ref()?.conditions.as_ref()?;
-            let scheduled = conditions
-                .iter()
-                .find(|condition| condition.type_ == "PodScheduled")?;
-            (scheduled.status == "False")
-                .then(|| scheduled.message.clone())
-                .flatten()
-        });
-    match unscheduled {
-        Some(reason) => format!(
-            "variant {} waits for a node: {reason}; lower resources.requests or add nodes",
-            input.spec.name
-        ),
-        None => format!(
-            "variant {} has {ready} of {} pods ready",
-            input.spec.name, input.spec.replicas
-        ),
-    }
+        .find(|condition| condition.type_ == "PodScheduled")?;
+    (scheduled.status == "False")
+        .then(|| scheduled.message.clone())
+        .flatten()
+}
+
+/// Why a pod's server will not come to serve: what is wrong with it does not mend itself, or it has failed often.
+pub fn given_up(pod: &Pod) -> Option<String> {
+    let containers = pod.status.as_ref()?.container_statuses.as_ref()?;
+    let container = containers
+        .iter()
+        .find(|container| container.name == SERVER_CONTAINER)?;
+    let states = [container.state.as_ref(), container.last_state.as_ref()];
+    let hopeless = states
+        .into_iter()
+        .flatten()
+        .filter_map(|state| state.terminated.as_ref())
+        .any(|ended| [exit::CONFIG, exit::INPUT].contains(&ended.exit_code));
+    (hopeless || container.restart_count >= RESTARTS)
+        .then(|| failure(pod))
+        .flatten()
 }
 
 /// Why a pod's server ended, in its own words where it left some.
@@ -199,7 +249,7 @@ fn failure(pod: &Pod) -> Option<String> {
 }
 
 /// The most pressing thing to say: what is missing, then what failed, then what is on its way.
-fn overall(inputs: &Inputs<'_>, variants: &[VariantStatus], desired: &Desired) -> Summary {
+fn overall(inputs: &Inputs<'_>, plan: &Plan<'_>, variants: &[VariantStatus], desired: &Desired) -> Summary {
     let missing = inputs.variants.iter().find_map(|input| match &input.resolved {
         Resolved::Missing(missing) => Some((input, missing)),
         Resolved::Known(_) => None,
@@ -207,6 +257,9 @@ fn overall(inputs: &Inputs<'_>, variants: &[VariantStatus], desired: &Desired) -
     if let Some((input, missing)) = missing {
         let mut summary = missing.summary();
         summary.message = format!("variant {}: {}", input.spec.name, summary.message);
+        return summary;
+    }
+    if let Some(summary) = plan.arms.iter().find_map(steered) {
         return summary;
     }
     if let Some(variant) = variants
@@ -224,15 +277,28 @@ fn overall(inputs: &Inputs<'_>, variants: &[VariantStatus], desired: &Desired) -
     {
         return Summary::reconciling("RollingOut", &*variant.message);
     }
-    let routers: Vec<&Pod> = inputs.router_pods.iter().filter(|pod| is_ready(pod)).collect();
-    if routers.is_empty() {
+    let routers = || inputs.router_pods.iter().filter(|pod| is_ready(pod));
+    if routers().next().is_none() {
         return Summary::reconciling("RouterStarting", "the router has no ready pod yet");
     }
-    if routers
-        .iter()
-        .any(|pod| pod.annotations().get(ROUTES_ANNOTATION) != Some(&desired.routes_hash))
-    {
+    let told = |pod: &Pod| pod.annotations().get(ROUTES_ANNOTATION) == Some(&desired.version);
+    // A router that cannot be asked from here was told all the same.
+    let follows = |(pod, stats): (&Pod, &Option<RouterStats>)| match stats {
+        Some(stats) => stats.version == desired.version,
+        None => told(pod),
+    };
+    if !routers().zip(&inputs.stats).all(follows) {
         return Summary::reconciling("SplitChanging", "the router is being told the new split");
+    }
+    let wanted = |server: &Deployment| {
+        let name = server.name_any();
+        desired.canaries.iter().any(|canary| canary.name_any() == name)
+    };
+    if !inputs.canaries.iter().all(wanted) {
+        return Summary::reconciling(
+            "Removing",
+            "pods of a revision that was rolled in are being drained",
+        );
     }
     if !inputs.orphans.is_empty() {
         return Summary::reconciling("Removing", "pods of a removed variant are being drained");
@@ -242,6 +308,18 @@ fn overall(inputs: &Inputs<'_>, variants: &[VariantStatus], desired: &Desired) -
         "Serving",
         format!("all variants answer ({})", shares(variants)),
     )
+}
+
+/// What a rollout is at, or what became of it.
+fn steered(arm: &Planned<'_>) -> Option<Summary> {
+    let rollout = arm.rollout.as_ref()?;
+    let message = format!("variant {}: {}", arm.input.spec.name, rollout.message);
+    let by_itself = ["Pause", "WaitingForPromotion", "SpecPaused"].contains(&rollout.reason.as_str());
+    Some(match rollout.phase {
+        RolloutPhase::RolledBack => Summary::stalled(&*rollout.reason, message),
+        RolloutPhase::Paused if !by_itself => Summary::stalled(&*rollout.reason, message),
+        _ => Summary::reconciling(&*rollout.reason, message),
+    })
 }
 
 /// Whether the pod takes requests.

@@ -3,22 +3,24 @@
 use jiff::Timestamp;
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use kube::ResourceExt;
+use slipway_contract::RouterStats;
 
 use super::{
     ROUTES_ANNOTATION,
-    desired::{self, Desired, Sources, child_name, desired, revision_of},
+    desired::{Desired, child_name},
     inputs::{Inputs, Resolved, VariantInput},
-    status::status,
+    plan::plan,
+    server::{asked, revision_of},
 };
 use crate::{
-    conditions::{self, kind},
-    crd::{ModelDeployment, ModelDeploymentStatus, ResolvedSource, VariantPhase},
+    conditions::{self, Summary, kind},
+    crd::{ModelDeployment, ModelDeploymentStatus, ResolvedSource, RevisionSources, VariantPhase},
     names::{REVISION_LABEL, VARIANT_LABEL},
     settings::Settings,
     sources::Missing,
 };
 
-const TWO: &str = "
+pub(super) const TWO: &str = "
 metadata: {name: web, namespace: models, uid: u, generation: 3}
 spec:
   task: SequenceClassification
@@ -29,11 +31,11 @@ spec:
   hub: {tokenSecretRef: {name: hub-token}}
 ";
 
-fn object(yaml: &str) -> ModelDeployment {
+pub(super) fn object(yaml: &str) -> ModelDeployment {
     serde_saphyr::from_str(yaml).unwrap()
 }
 
-fn settings() -> Settings {
+pub(super) fn settings() -> Settings {
     Settings {
         hub_endpoint: "http://hub".into(),
         trainer_image: "trainer:1".into(),
@@ -44,7 +46,7 @@ fn settings() -> Settings {
 }
 
 /// Every variant resolved: repositories to a commit, claims to themselves.
-fn inputs(object: &ModelDeployment) -> Inputs<'_> {
+pub(super) fn inputs(object: &ModelDeployment) -> Inputs<'_> {
     let variants = object.spec.variants.iter().map(|spec| {
         let model = match spec.name.as_str() {
             "candidate" => ResolvedSource {
@@ -58,8 +60,8 @@ fn inputs(object: &ModelDeployment) -> Inputs<'_> {
                 ..ResolvedSource::default()
             },
         };
-        let sources = Sources {
-            asked: desired::asked(object, spec),
+        let sources = RevisionSources {
+            asked: asked(object, spec),
             model,
             adapters: Vec::new(),
         };
@@ -68,13 +70,41 @@ fn inputs(object: &ModelDeployment) -> Inputs<'_> {
             resolved: Resolved::Known(sources),
             server: None,
             pods: Vec::new(),
+            canary_pods: Vec::new(),
+            template: None,
+            evaluation: None,
         }
     });
     Inputs {
         variants: variants.collect(),
         orphans: Vec::new(),
+        canaries: Vec::new(),
         router_pods: Vec::new(),
+        stats: Vec::new(),
     }
+}
+
+pub(super) fn desired(object: &ModelDeployment, inputs: &Inputs<'_>) -> Desired {
+    let settings = settings();
+    super::desired::desired(object, &plan(object, inputs, &settings, now()), &settings)
+}
+
+fn status_at(
+    object: &ModelDeployment,
+    inputs: &Inputs<'_>,
+    desired: &Desired,
+    now: Timestamp,
+) -> (ModelDeploymentStatus, Summary) {
+    let plan = plan(object, inputs, &settings(), now);
+    super::status::status(object, inputs, &plan, desired, None, now)
+}
+
+pub(super) fn status(
+    object: &ModelDeployment,
+    inputs: &Inputs<'_>,
+    desired: &Desired,
+) -> (ModelDeploymentStatus, Summary) {
+    status_at(object, inputs, desired, now())
 }
 
 fn args(server: &Deployment) -> Vec<String> {
@@ -130,7 +160,7 @@ fn server_of<'a>(desired: &'a Desired, variant: &str) -> &'a Deployment {
         .unwrap()
 }
 
-fn settle(inputs: &mut Inputs<'_>, desired: &Desired) {
+pub(super) fn settle(inputs: &mut Inputs<'_>, desired: &Desired) {
     for input in &mut inputs.variants {
         let server = server_of(desired, &input.spec.name);
         input.server = Some(running(server));
@@ -148,22 +178,26 @@ fn settle(inputs: &mut Inputs<'_>, desired: &Desired) {
     );
     router
         .annotations_mut()
-        .insert(ROUTES_ANNOTATION.into(), desired.routes_hash.clone());
+        .insert(ROUTES_ANNOTATION.into(), desired.version.clone());
     inputs.router_pods = vec![router];
+    inputs.stats = vec![Some(RouterStats {
+        version: desired.version.clone(),
+        ..RouterStats::default()
+    })];
 }
 
 fn ready(status: &ModelDeploymentStatus) -> bool {
     conditions::is_true(&status.conditions, kind::READY)
 }
 
-fn now() -> Timestamp {
+pub(super) fn now() -> Timestamp {
     Timestamp::from_second(1_800_000_000).unwrap()
 }
 
 #[test]
 fn each_variant_has_its_server_with_its_pinned_model() {
     let object = object(TWO);
-    let desired = desired(&object, &inputs(&object), &settings());
+    let desired = desired(&object, &inputs(&object));
     let control = args(server_of(&desired, "control"));
     assert!(
         control.contains(&format!("--model=hf://a/old@{}", "c".repeat(40))),
@@ -185,7 +219,7 @@ fn each_variant_has_its_server_with_its_pinned_model() {
 #[test]
 fn every_pod_passes_pod_security_restricted() {
     let object = object(TWO);
-    let desired = desired(&object, &inputs(&object), &settings());
+    let desired = desired(&object, &inputs(&object));
     for deployment in desired.servers.iter().chain([&desired.router]) {
         let pod = deployment.spec.as_ref().unwrap().template.spec.as_ref().unwrap();
         assert_eq!(pod.automount_service_account_token, Some(false));
@@ -207,8 +241,8 @@ fn the_split_is_the_spec_and_its_change_touches_no_pod() {
             .replace("trafficPercent: 80", "trafficPercent: 40"),
     );
     let (one, two) = (
-        desired(&before, &inputs(&before), &settings()),
-        desired(&after, &inputs(&after), &settings()),
+        desired(&before, &inputs(&before)),
+        desired(&after, &inputs(&after)),
     );
     let table: slipway_contract::RouteTable =
         serde_json::from_str(&one.routes.data.as_ref().unwrap()["routes.json"]).unwrap();
@@ -221,7 +255,7 @@ fn the_split_is_the_spec_and_its_change_touches_no_pod() {
         [20, 80]
     );
     assert_eq!(table.variants[0].url, "http://web-control.models.svc:8080");
-    assert_ne!(one.routes_hash, two.routes_hash);
+    assert_ne!(one.version, two.version);
     assert_eq!(one.router, two.router);
     for (server, same) in one.servers.iter().zip(&two.servers) {
         assert_eq!(
@@ -234,19 +268,19 @@ fn the_split_is_the_spec_and_its_change_touches_no_pod() {
 #[test]
 fn another_model_is_another_revision_and_more_replicas_are_not() {
     let object = object(TWO);
-    let first = desired(&object, &inputs(&object), &settings());
+    let first = desired(&object, &inputs(&object));
     let mut changed = inputs(&object);
     if let Resolved::Known(sources) = &mut changed.variants[0].resolved {
         sources.model.commit = Some("d".repeat(40));
     }
-    let second = desired(&object, &changed, &settings());
+    let second = desired(&object, &changed);
     assert_ne!(
         revision_of(server_of(&first, "control")),
         revision_of(server_of(&second, "control"))
     );
     let mut more = object.clone();
     more.spec.variants[0].replicas = 5;
-    let third = desired(&more, &inputs(&more), &settings());
+    let third = desired(&more, &inputs(&more));
     assert_eq!(
         revision_of(server_of(&first, "control")),
         revision_of(server_of(&third, "control"))
@@ -256,7 +290,7 @@ fn another_model_is_another_revision_and_more_replicas_are_not() {
 #[test]
 fn the_selector_of_a_server_never_changes_with_its_revision() {
     let object = object(TWO);
-    let desired = desired(&object, &inputs(&object), &settings());
+    let desired = desired(&object, &inputs(&object));
     let selector = server_of(&desired, "control")
         .spec
         .as_ref()
@@ -284,10 +318,10 @@ fn long_names_stay_apart_and_within_a_label() {
 fn ready_means_every_pod_answers_and_the_router_knows_the_split() {
     let object = object(TWO);
     let mut inputs = inputs(&object);
-    let desired = desired(&object, &inputs, &settings());
-    assert!(!ready(&status(&object, &inputs, &desired, None, now()).0));
+    let desired = desired(&object, &inputs);
+    assert!(!ready(&status(&object, &inputs, &desired).0));
     settle(&mut inputs, &desired);
-    let (settled, _) = status(&object, &inputs, &desired, None, now());
+    let (settled, _) = status(&object, &inputs, &desired);
     assert!(ready(&settled), "{:?}", settled.conditions);
     assert_eq!(settled.summary.as_deref(), Some("control=20% candidate=80%"));
     assert_eq!(settled.url.as_deref(), Some("http://web.models.svc"));
@@ -297,10 +331,11 @@ fn ready_means_every_pod_answers_and_the_router_knows_the_split() {
             .iter()
             .all(|variant| variant.next_revision.is_none() && variant.model.is_some())
     );
-    inputs.router_pods[0]
-        .annotations_mut()
-        .insert(ROUTES_ANNOTATION.into(), "old".into());
-    assert!(!ready(&status(&object, &inputs, &desired, None, now()).0));
+    // One that cannot be asked was told; one that follows another split is not done.
+    inputs.stats = vec![None];
+    assert!(ready(&status(&object, &inputs, &desired).0));
+    inputs.stats = vec![Some(RouterStats::default())];
+    assert!(!ready(&status(&object, &inputs, &desired).0));
 }
 
 #[test]
@@ -308,19 +343,19 @@ fn a_settled_status_is_the_same_when_derived_again() {
     let mut object = object(TWO);
     let copy = object.clone();
     let mut inputs = inputs(&copy);
-    let desired = desired(&copy, &inputs, &settings());
+    let desired = desired(&copy, &inputs);
     settle(&mut inputs, &desired);
-    let (first, _) = status(&object, &inputs, &desired, None, now());
+    let (first, _) = status(&object, &inputs, &desired);
     object.status = Some(first.clone());
     let later = Timestamp::from_second(1_800_000_600).unwrap();
-    assert_eq!(status(&object, &inputs, &desired, None, later).0, first);
+    assert_eq!(status_at(&object, &inputs, &desired, later).0, first);
 }
 
 #[test]
 fn a_revision_that_cannot_start_says_why_while_the_old_one_answers() {
     let object = object(TWO);
     let mut inputs = inputs(&object);
-    let desired = desired(&object, &inputs, &settings());
+    let desired = desired(&object, &inputs);
     settle(&mut inputs, &desired);
     // The live Deployment and its ready pod are of the revision before; the new pod has failed.
     let wanted = revision_of(server_of(&desired, "control"));
@@ -340,7 +375,7 @@ fn a_revision_that_cannot_start_says_why_while_the_old_one_answers() {
             "lastState": {"terminated": {"exitCode": 3, "message": report}},
         }),
     ));
-    let (told, summary) = status(&object, &inputs, &desired, None, now());
+    let (told, summary) = status(&object, &inputs, &desired);
     let variant = &told.variants[0];
     assert_eq!(variant.phase, VariantPhase::Degraded);
     assert!(variant.message.contains("XLNet"), "{}", variant.message);
@@ -358,14 +393,14 @@ fn a_missing_model_leaves_what_runs_alone_and_is_named() {
     let mut inputs = inputs(&object);
     inputs.variants[0].resolved =
         Resolved::Missing(Missing::needs_action("ModelNotFound", "a/old is not on the Hub"));
-    let desired = desired(&object, &inputs, &settings());
+    let desired = desired(&object, &inputs);
     assert!(
         desired
             .servers
             .iter()
             .all(|server| server.labels()[VARIANT_LABEL] != "control")
     );
-    let (told, summary) = status(&object, &inputs, &desired, None, now());
+    let (told, summary) = status(&object, &inputs, &desired);
     assert_eq!(summary.reason, "ModelNotFound");
     assert!(summary.message.contains("variant control") && summary.message.contains("a/old"));
     assert!(conditions::is_true(&told.conditions, kind::STALLED));

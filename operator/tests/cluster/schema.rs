@@ -38,6 +38,11 @@ spec:
   - {name: candidate, model: {fineTuneJob: {name: tune}}, trafficPercent: 40}
 ";
 
+/// A rollout of one step.
+fn canary(step: &Value) -> Value {
+    spec(json!({"strategy": {"canary": {"steps": [step]}}}))
+}
+
 /// `yaml` with `change` merged into its spec.
 fn changed(yaml: &str, change: Value) -> Value {
     fn merge(into: &mut Value, change: Value) {
@@ -175,6 +180,18 @@ async fn wrong_objects_are_refused_with_what_to_do() {
             "starts with a letter",
         ),
         (EVAL_RUN, metric("perplexity"), "choose metrics that fit the task"),
+        (EVAL_RUN, metric("bleu"), "choose metrics that fit the task"),
+        (
+            EVAL_RUN,
+            spec(json!({"task": "CausalLM", "metrics": [{"name": "meteor"}]})),
+            "set lexicon to a claim with nltk's data",
+        ),
+        (
+            EVAL_RUN,
+            spec(json!({"target": {"model": null, "deployment": {"name": "d"}},
+                "metrics": [{"name": "f1", "average": "binary"}]})),
+            "choose average macro, micro or weighted",
+        ),
         (EVAL_RUN, spec(json!({"metrics": []})), "spec.metrics"),
         (
             EVAL_RUN,
@@ -203,13 +220,6 @@ async fn wrong_objects_are_refused_with_what_to_do() {
         ),
         (
             EVAL_RUN,
-            spec(
-                json!({"target": {"model": null, "deployment": {"name": "d"}}, "baseline": {"metric": "f1", "evalRun": {"name": "x"}}}),
-            ),
-            "a deployment cannot be compared",
-        ),
-        (
-            EVAL_RUN,
             spec(json!({"record": {"modelCard": {"repo": "a/b"}}})),
             "set hub.tokenSecretRef",
         ),
@@ -230,6 +240,31 @@ async fn wrong_objects_are_refused_with_what_to_do() {
             "set exactly one of: header, cookie",
         ),
         (MODEL_DEPLOYMENT, spec(json!({"variants": []})), "spec.variants"),
+        (
+            MODEL_DEPLOYMENT,
+            canary(&json!({"setWeight": 10, "pause": {}})),
+            "set exactly one of: setWeight, mirror, pause, analysis, eval",
+        ),
+        (
+            MODEL_DEPLOYMENT,
+            canary(&json!({"setWeight": 101})),
+            "less than or equal to 100",
+        ),
+        (
+            MODEL_DEPLOYMENT,
+            canary(&json!({"pause": {"duration": "5 minutes"}})),
+            "should match",
+        ),
+        (
+            MODEL_DEPLOYMENT,
+            canary(&json!({"analysis": {"duration": "1m", "metrics": [{"name": "errorRate"}]}})),
+            "set max, maxRatioToStable or both",
+        ),
+        (
+            MODEL_DEPLOYMENT,
+            canary(&json!({"analysis": {"duration": "1h", "metrics": [{"name": "errorRate", "max": 0.1}]}})),
+            "an analysis takes longer than progressDeadline",
+        ),
     ];
     for (yaml, change, expected) in cases {
         let object = changed(yaml, change.clone());

@@ -17,18 +17,25 @@ use tracing_subscriber::EnvFilter;
 /// table is read again when its file changes, without a cut request. SIGTERM ends the router once the requests
 /// under way are answered.
 ///
+/// A variant may have a canary: a revision that answers `percent` of the variant's requests, and of its clients
+/// always the same, and is sent a copy of `mirrorPercent` of the others, whose answers nobody gets.
+/// `x-slipway-revision: NAME` asks for one revision. `GET /stats` says, for each revision, how many requests,
+/// errors and seconds there were since the table's `window` last changed, for a decision on the canary; requests
+/// that ask for a variant or revision by name are not among them.
+///
 /// Exit codes: 0 stopped as told; 2 the command line or the route table is wrong; 4 the address cannot be used or
 /// the system refused something.
 #[derive(Debug, Parser)]
 #[command(name = "slipway-router", version)]
 struct Cli {
-    /// Route table, YAML or JSON: variants (name, weight, url, revision) and sticky (header or cookie).
+    /// Route table, YAML or JSON: variants (name, weight, url, revision, canary (url, revision, percent,
+    /// mirrorPercent)), sticky (header or cookie), version and window.
     #[arg(long, value_name = "FILE")]
     routes: PathBuf,
     /// Address for clients.
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8080")]
     listen: SocketAddr,
-    /// Address for /healthz, /readyz and /metrics [default: none].
+    /// Address for /healthz, /readyz, /metrics and /stats [default: none].
     #[arg(long, value_name = "ADDR")]
     metrics_listen: Option<SocketAddr>,
     /// Threads that answer requests [default: one a core].
@@ -40,6 +47,9 @@ struct Cli {
     /// Seconds that requests under way may take to finish after that.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     drain_seconds: u64,
+    /// Seconds that a copy of a request for a canary may take, before it counts as an error.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    mirror_seconds: u64,
     /// How log lines look [default: text on a terminal, else json].
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<LogFormat>,
@@ -62,6 +72,7 @@ fn main() -> ExitCode {
         threads: cli.threads.unwrap_or(cores),
         shutdown_delay: Duration::from_secs(cli.shutdown_delay_seconds),
         drain: Duration::from_secs(cli.drain_seconds),
+        mirror_limit: Duration::from_secs(cli.mirror_seconds),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = match runtime {

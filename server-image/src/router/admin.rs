@@ -1,4 +1,4 @@
-//! The listener for the cluster: `/healthz`, `/readyz`, `/metrics`.
+//! The listener for the cluster: `/healthz`, `/readyz`, `/metrics`, `/stats`.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -43,25 +43,31 @@ fn answer(request: &Request<Incoming>, shared: &Shared, ready: &AtomicBool) -> R
         "/readyz" if ready.load(Ordering::Relaxed) => text(StatusCode::OK, "ok\n".into()),
         "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "told to stop\n".into()),
         "/metrics" => {
-            let ready: Vec<(String, u64)> = shared
-                .table
-                .load()
-                .variants
-                .iter()
-                .map(|variant| (variant.name.clone(), variant.target.ready_count() as u64))
-                .collect();
-            let mut response = text(StatusCode::OK, shared.metrics.render(&ready));
-            response.headers_mut().insert(
-                CONTENT_TYPE,
-                HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"),
-            );
-            response
+            let table = shared.table.load();
+            let ready = table
+                .revisions()
+                .map(|(variant, revision)| (variant, revision.name.as_str(), revision.target.ready_count()));
+            typed(
+                "text/plain; version=0.0.4; charset=utf-8",
+                shared.metrics.render(ready),
+            )
+        }
+        "/stats" => {
+            let stats = serde_json::to_string(&shared.table.load().stats()).expect("counts are plain data");
+            typed("application/json", stats)
         }
         _ => text(
             StatusCode::NOT_FOUND,
-            "there is /healthz, /readyz and /metrics\n".into(),
+            "there is /healthz, /readyz, /metrics and /stats\n".into(),
         ),
     }
+}
+
+fn typed(content: &'static str, body: String) -> Response<Full<Bytes>> {
+    let mut response = text(StatusCode::OK, body);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content));
+    response
 }
 
 fn text(status: StatusCode, text: String) -> Response<Full<Bytes>> {

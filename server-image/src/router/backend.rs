@@ -41,7 +41,8 @@ pub struct Backend {
 }
 
 impl Backend {
-    fn new(address: SocketAddr) -> Self {
+    /// One about which nothing is known yet.
+    pub fn new(address: SocketAddr) -> Self {
         Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             address,

@@ -4,13 +4,19 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 
 use super::backend::Busy;
+use super::experiment::{Ending, Subject};
 use super::metrics::Series;
 use super::pool::{Pool, Sender};
+use super::variant::Revision;
+use super::window::WindowSeries;
+
+/// A client that waited longer than this for any answer, and left, has met an error.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What goes to a server.
 #[derive(Debug)]
@@ -19,6 +25,21 @@ pub enum RequestBody {
     Buffered(Option<Bytes>),
     /// Passed on as it comes.
     Streamed(Incoming),
+}
+
+impl RequestBody {
+    /// Whether it is all here, and on its way at once.
+    pub fn is_whole(&self) -> bool {
+        matches!(self, Self::Buffered(_))
+    }
+
+    /// The same once more, where it was read whole.
+    pub fn again(&self) -> Option<Self> {
+        match self {
+            Self::Buffered(bytes) => Some(Self::Buffered(bytes.clone())),
+            Self::Streamed(_) => None,
+        }
+    }
 }
 
 impl Body for RequestBody {
@@ -81,7 +102,8 @@ impl Body for ResponseBody {
                         }
                     }
                     Poll::Ready(None) => exchange.complete(),
-                    Poll::Ready(Some(Err(_))) | Poll::Pending => {}
+                    Poll::Ready(Some(Err(_))) => exchange.broken = true,
+                    Poll::Pending => {}
                 }
                 polled
             }
@@ -108,34 +130,68 @@ impl Body for ResponseBody {
 #[derive(Debug)]
 pub struct Exchange {
     series: Arc<Series>,
+    window: Option<Arc<WindowSeries>>,
     busy: Busy,
     pool: Pool,
     started: Instant,
     sender: Option<Sender>,
-    answered: bool,
-    first_byte: bool,
+    /// HTTP status of the answer, once there is one.
+    status: Option<u16>,
+    first_byte: Option<Instant>,
+    /// Its last byte was handed on.
+    complete: bool,
+    /// What it is scored for, at its end.
+    subject: Option<Subject>,
+    /// The server's connection ended within the answer.
+    broken: bool,
+    /// When the server had the request whole, where that is known and it gave no answer yet.
+    waiting: Option<Instant>,
 }
 
 impl Exchange {
-    /// A request that came at `started` goes to a server.
-    pub fn new(series: Arc<Series>, busy: Busy, pool: Pool, started: Instant) -> Self {
-        series.in_flight.fetch_add(1, Relaxed);
+    /// A request that came at `started` goes to a server of `revision`. `in_window`: it counts in the window too.
+    pub fn new(revision: &Revision, in_window: bool, busy: Busy, pool: Pool, started: Instant) -> Self {
+        revision.series.in_flight.fetch_add(1, Relaxed);
         Self {
-            series,
+            series: revision.series.clone(),
+            window: in_window.then(|| revision.window.clone()),
             busy,
             pool,
             started,
             sender: None,
-            answered: false,
-            first_byte: false,
+            status: None,
+            first_byte: None,
+            complete: false,
+            subject: None,
+            broken: false,
+            waiting: None,
         }
+    }
+
+    /// The server has the whole request: how long its client then waits in vain is the server's doing.
+    pub fn waits(&mut self) {
+        self.waiting = Some(Instant::now());
+    }
+
+    /// The server did not take the request, and another is asked: it counts there.
+    pub fn untouched(&mut self) {
+        self.waiting = None;
+    }
+
+    /// Its end is what `subject` is scored by.
+    pub fn scores(&mut self, subject: Option<Subject>) {
+        self.subject = subject;
+    }
+
+    /// Another's end is.
+    pub fn unscored(&mut self) -> Option<Subject> {
+        self.subject.take()
     }
 
     /// The head of an answer came over `sender`.
     pub fn answered(&mut self, code: u16, sender: Sender, body: &Incoming) {
-        self.answered = true;
         self.sender = Some(sender);
-        self.series.answered(code);
+        self.failed(code);
         if body.is_end_stream() {
             self.first_byte();
             self.complete();
@@ -144,19 +200,24 @@ impl Exchange {
 
     /// The server gave no answer; the router says `code` in its place.
     pub fn failed(&mut self, code: u16) {
-        self.answered = true;
+        self.status = Some(code);
         self.series.answered(code);
     }
 
     fn first_byte(&mut self) {
-        if !self.first_byte {
-            self.first_byte = true;
-            self.series.first_byte.observe(self.started.elapsed());
+        if self.first_byte.is_none() {
+            self.first_byte = Some(Instant::now());
+            let elapsed = self.started.elapsed();
+            self.series.first_byte.observe(elapsed);
+            if let Some(window) = &self.window {
+                window.answered.first_byte.observe(elapsed);
+            }
         }
     }
 
     /// The answer ended as it should: the connection is good for another request.
     fn complete(&mut self) {
+        self.complete = true;
         if let Some(sender) = self.sender.take() {
             self.pool.put(self.busy.0.id, sender);
         }
@@ -166,8 +227,68 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         self.series.in_flight.fetch_sub(1, Relaxed);
-        if self.answered {
-            self.series.duration.observe(self.started.elapsed());
+        let elapsed = self.started.elapsed();
+        // Without a status the client left. A server that hangs has no answers to be judged by.
+        let hung = || self.waiting.is_some_and(|since| since.elapsed() > PATIENCE);
+        let error = match self.status {
+            Some(status) => {
+                self.series.duration.observe(elapsed);
+                Some(status >= 500 || self.broken)
+            }
+            None => hung().then_some(true),
+        };
+        if let Some((window, error)) = self.window.as_ref().zip(error) {
+            window.answered.ended(error, elapsed);
         }
+        if let Some(subject) = self.subject.take() {
+            subject.ended(Ending {
+                error,
+                complete: self.complete,
+                first_byte: self.first_byte,
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use slipway_contract::RouteTable;
+
+    use super::super::backend::{Backend, Target};
+    use super::super::metrics::Metrics;
+    use super::super::table::Table;
+    use super::*;
+
+    /// Errors and requests of a window in which one request ended without an answer.
+    fn counted(end: impl FnOnce(&mut Exchange)) -> (u64, u64) {
+        let routes = r#"{"variants":[{"name":"a","weight":1,"url":"http://127.0.0.1:1"}]}"#;
+        let routes: RouteTable = serde_json::from_str(routes).unwrap();
+        let discover = |authority| Arc::new(Target::new(authority));
+        let table = Table::build(&routes, None, &Metrics::default(), &HashMap::new(), discover).unwrap();
+        let busy = Busy::new(Arc::new(Backend::new(([127, 0, 0, 1], 1).into())));
+        let revision = &table.variants[0].stable;
+        let mut exchange = Exchange::new(revision, true, busy, Pool::default(), Instant::now());
+        end(&mut exchange);
+        drop(exchange);
+        let series = &table.stats().series[0];
+        (series.requests, series.errors)
+    }
+
+    #[test]
+    fn a_client_that_waited_too_long_and_left_met_an_error() {
+        let patient = |seconds: u64| Instant::now().checked_sub(Duration::from_secs(seconds));
+        assert_eq!(counted(|exchange| exchange.waiting = patient(31)), (1, 1));
+        assert_eq!(counted(|exchange| exchange.waiting = patient(29)), (0, 0));
+        assert_eq!(counted(Exchange::waits), (0, 0));
+        // Its own request took so long.
+        assert_eq!(counted(|_| ()), (0, 0));
+        // Another server was asked: there it counts.
+        let asked_elsewhere = |exchange: &mut Exchange| {
+            exchange.waiting = patient(31);
+            exchange.untouched();
+        };
+        assert_eq!(counted(asked_elsewhere), (0, 0));
     }
 }

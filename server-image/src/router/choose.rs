@@ -1,4 +1,4 @@
-//! Which arm a request goes to: a draw by weight, or the arm a client always meets. Pure.
+//! Which arm a request goes to, and which revision of it: a draw, or what a client always meets. Pure.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
@@ -75,6 +75,18 @@ pub fn drawn<'a>(arms: impl Iterator<Item = Arm<'a>> + Clone, random: u64) -> Op
     None
 }
 
+/// What a client's key is hashed with for its place in an arm that has a canary. The canary's revision is part of
+/// it, so that each has guinea pigs of its own.
+pub fn canary_salt(arm: &str, revision: &str) -> String {
+    format!("{arm}@{revision}")
+}
+
+/// Whether 64 bits, drawn or the [`hash`] of a client's key, fall into the first `percent` of a hundred. The same
+/// bits that are within one share are within every larger one: a share that grows only adds clients.
+pub fn is_within(percent: u32, bits: u64) -> bool {
+    unit(bits) < f64::from(percent) / 100.0
+}
+
 /// `SplitMix64`, seeded by the system through the standard library's hasher: a draw decides a split, not a secret.
 #[derive(Debug)]
 pub struct Draws(u64);
@@ -100,6 +112,8 @@ impl Default for Draws {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
     use proptest::prelude::*;
 
@@ -188,6 +202,50 @@ mod tests {
             (f64::from(moved) - 0.1 * f64::from(n)).abs() < bound(f64::from(n), 0.1),
             "{moved}"
         );
+    }
+
+    /// The clients of the arm "control" that meet its canary `revision`.
+    fn guinea_pigs(clients: &[u32], revision: &str, percent: u32) -> HashSet<u32> {
+        let salt = canary_salt("control", revision);
+        let meets = |client: &u32| {
+            let key = format!("user-{client}");
+            is_within(percent, hash([key.as_bytes(), salt.as_bytes()]))
+        };
+        clients.iter().copied().filter(meets).collect()
+    }
+
+    #[test]
+    fn a_growing_canary_only_adds_clients() {
+        let clients: Vec<u32> = (0..10_000).collect();
+        let mut before = HashSet::new();
+        for percent in 0..=100 {
+            let now = guinea_pigs(&clients, "r2", percent);
+            assert!(now.is_superset(&before), "{percent} sent some back");
+            let (n, p) = (10_000.0, f64::from(percent) / 100.0);
+            assert!(
+                (now.len() as f64 - p * n).abs() <= bound(n, p),
+                "{percent}: {}",
+                now.len()
+            );
+            before = now;
+        }
+        assert_eq!((guinea_pigs(&clients, "r2", 0).len(), before.len()), (0, 10_000));
+    }
+
+    #[test]
+    fn each_revision_has_guinea_pigs_of_its_own_and_the_arm_does_not_choose_them() {
+        // Only clients that the arm itself won: its own hash of a key must say nothing about the canary's.
+        let arms = arms(&[20, 80]);
+        let clients: Vec<u32> = (0..50_000).filter(|&client| met(&arms, client) == 0).collect();
+        let n = clients.len() as f64;
+        let (second, third) = (guinea_pigs(&clients, "r2", 10), guinea_pigs(&clients, "r3", 10));
+        let both = second.intersection(&third).count() as f64;
+        assert!(
+            (second.len() as f64 - 0.1 * n).abs() < bound(n, 0.1),
+            "{} of {n}",
+            second.len()
+        );
+        assert!((both - 0.01 * n).abs() < bound(n, 0.01), "{both} of {n}");
     }
 
     #[test]

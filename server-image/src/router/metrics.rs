@@ -56,6 +56,19 @@ pub struct Series {
     pub in_flight: AtomicU64,
     /// Connections to a server that were refused or broke before an answer.
     pub upstream_failures: AtomicU64,
+    /// Copies of requests.
+    pub mirrored: Mirrored,
+}
+
+/// What became of the copies of requests that a canary was to get.
+#[derive(Debug, Default)]
+pub struct Mirrored {
+    /// Answered whole, with a status below 500.
+    pub answered: AtomicU64,
+    /// Answered otherwise, or not at all.
+    pub failed: AtomicU64,
+    /// Not sent, because too many were under way.
+    pub dropped: AtomicU64,
 }
 
 impl Default for Series {
@@ -66,6 +79,7 @@ impl Default for Series {
             first_byte: Histogram::default(),
             in_flight: AtomicU64::new(0),
             upstream_failures: AtomicU64::new(0),
+            mirrored: Mirrored::default(),
         }
     }
 }
@@ -101,21 +115,12 @@ impl Metrics {
             .clone()
     }
 
-    /// The Prometheus text format. `ready`: ready servers of each variant of the table in force.
-    pub fn render(&self, ready: &[(String, u64)]) -> String {
+    /// The Prometheus text format. `ready`: for each variant and revision of the table in force, its ready servers.
+    pub fn render<'a>(&self, ready: impl Iterator<Item = (&'a str, &'a str, usize)>) -> String {
         let series = self.series.lock().expect("no holder panics").clone();
         let labelled: Vec<(String, Arc<Series>)> = series
             .into_iter()
-            .map(|((variant, revision), series)| {
-                (
-                    format!(
-                        "variant=\"{}\",revision=\"{}\"",
-                        escaped(&variant),
-                        escaped(&revision)
-                    ),
-                    series,
-                )
-            })
+            .map(|((variant, revision), series)| (labels(&variant, &revision), series))
             .collect();
         let mut out = String::new();
         head(
@@ -174,19 +179,28 @@ impl Metrics {
             let count = series.upstream_failures.load(Relaxed);
             writeln!(out, "{name}{{{labels}}} {count}").expect(INFALLIBLE);
         }
+        let name = "slipway_router_mirrored_total";
         head(
             &mut out,
-            "slipway_router_ready_backends",
-            "gauge",
-            "Servers that answer their probe.",
+            name,
+            "counter",
+            "Copies of requests for a canary: answered, failed (status 500 or more, or no whole answer), dropped.",
         );
-        for (variant, count) in ready {
-            let variant = escaped(variant);
-            writeln!(
-                out,
-                "slipway_router_ready_backends{{variant=\"{variant}\"}} {count}"
-            )
-            .expect(INFALLIBLE);
+        for (labels, series) in &labelled {
+            let Mirrored {
+                answered,
+                failed,
+                dropped,
+            } = &series.mirrored;
+            for (result, count) in [("answered", answered), ("failed", failed), ("dropped", dropped)] {
+                let count = count.load(Relaxed);
+                writeln!(out, "{name}{{{labels},result=\"{result}\"}} {count}").expect(INFALLIBLE);
+            }
+        }
+        let name = "slipway_router_ready_backends";
+        head(&mut out, name, "gauge", "Servers that answer their probe.");
+        for (variant, revision, count) in ready {
+            writeln!(out, "{name}{{{}}} {count}", labels(variant, revision)).expect(INFALLIBLE);
         }
         for (name, help, value) in [
             (
@@ -211,6 +225,14 @@ fn head(out: &mut String, name: &str, kind: &str, help: &str) {
     writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}").expect(INFALLIBLE);
 }
 
+fn labels(variant: &str, revision: &str) -> String {
+    format!(
+        "variant=\"{}\",revision=\"{}\"",
+        escaped(variant),
+        escaped(revision)
+    )
+}
+
 fn escaped(label: &str) -> String {
     label
         .replace('\\', "\\\\")
@@ -229,9 +251,10 @@ mod tests {
         one.answered(200);
         metrics.series("a", "1").answered(200);
         metrics.series("a", "2").answered(503);
+        metrics.series("a", "2").mirrored.dropped.fetch_add(1, Relaxed);
         one.first_byte.observe(Duration::from_millis(3));
         one.first_byte.observe(Duration::from_mins(5));
-        let text = metrics.render(&[("a".into(), 2)]);
+        let text = metrics.render([("a", "2", 2)].into_iter());
         for line in [
             "slipway_router_requests_total{variant=\"a\",revision=\"1\",code=\"200\"} 2",
             "slipway_router_requests_total{variant=\"a\",revision=\"2\",code=\"503\"} 1",
@@ -240,7 +263,8 @@ mod tests {
             "slipway_router_time_to_first_byte_seconds_bucket{variant=\"a\",revision=\"1\",le=\"120\"} 1",
             "slipway_router_time_to_first_byte_seconds_bucket{variant=\"a\",revision=\"1\",le=\"+Inf\"} 2",
             "slipway_router_time_to_first_byte_seconds_count{variant=\"a\",revision=\"1\"} 2",
-            "slipway_router_ready_backends{variant=\"a\"} 2",
+            "slipway_router_mirrored_total{variant=\"a\",revision=\"2\",result=\"dropped\"} 1",
+            "slipway_router_ready_backends{variant=\"a\",revision=\"2\"} 2",
         ] {
             assert!(
                 text.lines().any(|known| known == line),

@@ -1,18 +1,29 @@
 //! `slipway-router`: splits requests over the arms of an A/B test.
 //!
-//! A request meets [`table`] (which arm: [`choose`]), [`backend`] (which server of the arm), and [`proxy`], which
-//! passes head and body on as they come. Each thread has its own connections ([`pool`]); what they share is read
-//! without locks: the table, the servers' readiness, the counters ([`metrics`]). [`watch`] follows the table's
-//! file.
+//! A request meets [`table`] (which arm: [`choose`]), [`variant`] (which revision), [`backend`] (which server of it), and
+//! [`proxy`], which passes head and body on as they come; [`mirror`] sends a canary copies. Each thread has its own
+//! connections ([`pool`]); what they share is read without locks: the table, the servers' readiness, the counters
+//! ([`metrics`] since the start, [`window`] since the table said so), and the scores of an [`experiment`], one tally a thread. [`watch`] follows the table's file.
 
 pub mod admin;
+pub mod asked;
 pub mod backend;
 pub mod body;
+pub mod check;
 pub mod choose;
+pub mod client;
+pub mod experiment;
+pub mod feedback;
+pub mod headers;
 pub mod metrics;
+pub mod mirror;
 pub mod pool;
 pub mod proxy;
 pub mod refusal;
 pub mod serve;
 pub mod table;
+pub mod ticket;
+pub mod upstream;
+pub mod variant;
 pub mod watch;
+pub mod window;

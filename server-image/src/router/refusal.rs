@@ -1,7 +1,7 @@
 //! What the router says where no server answers, in the shape of OpenAI's errors.
 
 use hyper::body::Bytes;
-use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 use serde_json::json;
 
@@ -15,6 +15,7 @@ pub struct Refusal {
     code: &'static str,
     message: String,
     retry: bool,
+    allow: Option<&'static str>,
 }
 
 impl Refusal {
@@ -35,6 +36,9 @@ impl Refusal {
         if self.retry {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
+        if let Some(methods) = self.allow {
+            headers.insert(ALLOW, HeaderValue::from_static(methods));
+        }
         response
     }
 }
@@ -46,6 +50,7 @@ fn unavailable(code: &'static str, message: String) -> Refusal {
         code,
         message,
         retry: true,
+        allow: None,
     }
 }
 
@@ -56,6 +61,7 @@ fn invalid(status: StatusCode, code: &'static str, message: String) -> Refusal {
         code,
         message,
         retry: false,
+        allow: None,
     }
 }
 
@@ -68,11 +74,19 @@ pub fn no_server() -> Refusal {
 }
 
 /// The arm asked for has none.
-pub fn unready(variant: &str) -> Refusal {
+pub fn unready_variant(variant: &str) -> Refusal {
     let message = format!(
         "no server of the variant {variant:?} is ready; try again in a moment, or leave x-slipway-variant out to be answered by another"
     );
     unavailable("variant_not_ready", message)
+}
+
+/// The revision asked for has none.
+pub fn unready_revision(variant: &str, revision: &str) -> Refusal {
+    let message = format!(
+        "no server of the revision {revision:?} of the variant {variant:?} is ready; try again in a moment, or leave x-slipway-revision out to be answered by another"
+    );
+    unavailable("revision_not_ready", message)
 }
 
 /// The arm asked for does not exist.
@@ -80,6 +94,23 @@ pub fn unknown_variant<'a>(asked: &str, known: impl Iterator<Item = &'a str>) ->
     let known = known.collect::<Vec<_>>().join(", ");
     let message = format!("there is no variant {asked:?}; x-slipway-variant may be one of: {known}");
     invalid(StatusCode::NOT_FOUND, "variant_not_found", message)
+}
+
+/// The revision asked for does not exist, or not in the arm asked for.
+pub fn unknown_revision<'a>(
+    asked: &str,
+    variant: Option<&str>,
+    known: impl Iterator<Item = &'a str>,
+) -> Refusal {
+    let place = variant.map_or_else(String::new, |variant| format!(" of the variant {variant:?}"));
+    let known: Vec<&str> = known.filter(|revision| !revision.is_empty()).collect();
+    let message = if known.is_empty() {
+        format!("there is no revision {asked:?}{place}, nor any with a name; leave x-slipway-revision out")
+    } else {
+        let known = known.join(", ");
+        format!("there is no revision {asked:?}{place}; x-slipway-revision may be one of: {known}")
+    };
+    invalid(StatusCode::NOT_FOUND, "revision_not_found", message)
 }
 
 /// Every server tried closed the connection.
@@ -90,6 +121,7 @@ pub fn broken() -> Refusal {
         code: "server_disconnected",
         message: "the server closed the connection before it answered; the request may have been worked on, try again if that does no harm".into(),
         retry: false,
+        allow: None,
     }
 }
 
@@ -107,4 +139,43 @@ pub fn connect() -> Refusal {
         "method_not_allowed",
         message.into(),
     )
+}
+
+/// No experiment takes feedback.
+pub fn no_feedback() -> Refusal {
+    let message = "no experiment with the metric feedbackScore runs here; keep the score to yourself";
+    invalid(StatusCode::NOT_FOUND, "no_feedback", message.into())
+}
+
+/// Feedback is posted.
+pub fn feedback_method() -> Refusal {
+    let message = "feedback is taken by POST only; post {\"id\": ID, \"score\": NUMBER}";
+    Refusal {
+        allow: Some("POST"),
+        ..invalid(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+            message.into(),
+        )
+    }
+}
+
+/// What was posted is none: `why`.
+pub fn feedback(why: &str) -> Refusal {
+    let message = format!(
+        "this is no feedback: {why}; post {{\"id\": ID, \"score\": NUMBER}} with the x-slipway-id of an answer and a number from 0 to 1"
+    );
+    invalid(StatusCode::UNPROCESSABLE_ENTITY, "invalid_feedback", message)
+}
+
+/// No router of this experiment gave out the id.
+pub fn unknown_id() -> Refusal {
+    let message = "this id is damaged, or of an experiment that is over or runs elsewhere; post the x-slipway-id of an answer as it came, while its experiment runs";
+    invalid(StatusCode::NOT_FOUND, "id_not_found", message.into())
+}
+
+/// The id has its score.
+pub fn scored_already() -> Refusal {
+    let message = "this answer was scored already, and its first score counts; post one score an answer";
+    invalid(StatusCode::CONFLICT, "scored_already", message.into())
 }

@@ -45,6 +45,8 @@ pub struct Options {
     pub shutdown_delay: Duration,
     /// Requests under way may take this long to finish after that.
     pub drain: Duration,
+    /// A copy of a request for a canary may take this long.
+    pub mirror_limit: Duration,
 }
 
 /// Why a router did not start, or could not go on.
@@ -94,7 +96,11 @@ pub async fn run(options: Options) -> Result<(), StartError> {
     for number in 0..options.threads.max(1) {
         let (queue, connections) = mpsc::unbounded_channel();
         queues.push(queue);
-        threads.push(work(number, shared.clone(), connections, stopped.clone())?);
+        let worker = {
+            let (shared, limit) = (shared.clone(), options.mirror_limit);
+            move || Worker::new(number, shared, limit)
+        };
+        threads.push(work(number, worker, connections, stopped.clone())?);
     }
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -160,7 +166,7 @@ async fn accept(listener: &TcpListener, queues: &[mpsc::UnboundedSender<Accepted
 
 fn work(
     number: usize,
-    shared: Arc<Shared>,
+    worker: impl FnOnce() -> Worker + Send + 'static,
     mut connections: mpsc::UnboundedReceiver<Accepted>,
     stopped: watch::Receiver<bool>,
 ) -> std::io::Result<JoinHandle<()>> {
@@ -170,7 +176,7 @@ fn work(
     std::thread::Builder::new()
         .name(format!("router-{number}"))
         .spawn(move || {
-            let worker = Rc::new(Worker::new(shared));
+            let worker = Rc::new(worker());
             let local = LocalSet::new();
             runtime.block_on(local.run_until(async move {
                 let mut open = JoinSet::new();

@@ -1,62 +1,19 @@
 //! A checked route table with everything a request needs at hand.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use hyper::header::{HeaderName, HeaderValue};
-use hyper::http::uri::{Authority, Uri};
-use slipway_contract::{RouteTable, Sticky};
+use hyper::header::HeaderName;
+use hyper::http::uri::Authority;
+use slipway_contract::{RouteTable, RouteVariant, RouterStats};
 
-use super::backend::{Backend, Target};
+use super::backend::Target;
+use super::check::{self, TableError};
 use super::choose::{self, Arm, Draws};
-use super::metrics::{Metrics, Series};
-
-/// Why a table cannot be used.
-#[derive(Debug, Eq, PartialEq, thiserror::Error)]
-pub enum TableError {
-    /// No arm at all.
-    #[error("the route table has no variants; list at least one")]
-    Empty,
-    /// Two arms of one name.
-    #[error("the route table lists the variant {0:?} twice; give each a name of its own")]
-    Duplicate(String),
-    /// Nothing would get traffic.
-    #[error("every variant of the route table has weight 0; give at least one of them a share")]
-    NoWeight,
-    /// A name or revision that no header can carry.
-    #[error(
-        "the variant {0:?} has a name or revision that no HTTP header can carry; use letters, digits, - and ."
-    )]
-    Name(String),
-    /// No usable address.
-    #[error("the variant {variant:?} has the url {url:?}; write http://host:port, without a path")]
-    Url {
-        /// Which arm.
-        variant: String,
-        /// What stands there.
-        url: String,
-    },
-    /// A header or cookie name that is none.
-    #[error("{0:?} is no name of a {1}; use letters, digits and -")]
-    Sticky(String, &'static str),
-}
-
-/// An arm with what its requests need.
-#[derive(Debug)]
-pub struct Variant {
-    /// Its name.
-    pub name: String,
-    /// Its share.
-    pub weight: u32,
-    /// Its servers.
-    pub target: Arc<Target>,
-    /// Its counts and times.
-    pub series: Arc<Series>,
-    /// For `x-slipway-variant`.
-    pub name_header: HeaderValue,
-    /// For `x-slipway-revision`; empty when there is none.
-    pub revision_header: Option<HeaderValue>,
-}
+use super::experiment::Experiment;
+use super::metrics::Metrics;
+use super::variant::{Canary, Choice, Revision, Variant, Wish};
+use super::window::Window;
 
 /// What tells clients apart.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -69,127 +26,155 @@ pub enum Key {
     Cookie(String),
 }
 
-/// The table in force.
+/// A table in force, or about to be.
 #[derive(Debug)]
 pub struct Table {
-    /// The arms, in the order written.
+    /// The arms.
     pub variants: Vec<Variant>,
     /// What tells clients apart.
     pub key: Key,
+    /// Where its requests count.
+    pub window: Window,
+    /// What is being found out about the arms.
+    pub experiment: Option<Experiment>,
+    version: String,
 }
 
 impl Table {
-    /// Checks `routes`. Servers of an address that `targets` knows already are taken over, with what is known of
-    /// their readiness; for others `discover` is called.
+    /// Checks `routes`. Servers come from `targets`, or from `discover` where an address is new; the window and the
+    /// experiment go on from those of the table `before`, where they are the same.
     pub fn build(
         routes: &RouteTable,
+        before: Option<&Self>,
         metrics: &Metrics,
         targets: &HashMap<Authority, Arc<Target>>,
-        mut discover: impl FnMut(Authority) -> Arc<Target>,
+        discover: impl FnMut(Authority) -> Arc<Target>,
     ) -> Result<Self, TableError> {
-        check(routes)?;
-        let mut fresh: HashMap<Authority, Arc<Target>> = HashMap::new();
-        let variants = routes
+        check::check(routes)?;
+        let mut builder = Builder {
+            metrics,
+            targets: targets.clone(),
+            discover,
+            window: Window::following(before.map(|before| &before.window), &routes.window),
+        };
+        let variants = routes.variants.iter().map(|route| builder.variant(route));
+        Ok(Self {
+            variants: variants.collect::<Result<_, _>>()?,
+            key: check::key(routes.sticky.as_ref())?,
+            window: builder.window,
+            experiment: routes.experiment.as_ref().map(|route| {
+                let before = before.and_then(|before| before.experiment.as_ref());
+                Experiment::following(before, route, &routes.variants)
+            }),
+            version: routes.version.clone(),
+        })
+    }
+
+    /// The arm of a request, its revision and its server: what the request asks for, else what its client always
+    /// meets where it has a key, else a draw.
+    pub fn choose<'a>(&'a self, wish: &Wish<'a>, draws: &mut Draws) -> Option<Choice<'a>> {
+        let held = wish.held.filter(|variant| variant.is_ready(wish));
+        let (variant, fairly) = match wish.asked.variant.or(held) {
+            Some(variant) => (variant, None),
+            None => self.arm(wish, draws)?,
+        };
+        let (revision, backend) = match wish.asked.revision {
+            Some(revision) => revision.with_server()?,
+            None => variant.choose(wish, draws)?,
+        };
+        Some(Choice {
+            variant,
+            revision,
+            backend,
+            fairly,
+        })
+    }
+
+    /// The arm by the split, and its index where every arm was ready to be chosen.
+    fn arm(&self, wish: &Wish<'_>, draws: &mut Draws) -> Option<(&Variant, Option<usize>)> {
+        // Looked at once: servers come and go meanwhile.
+        let arms: Vec<Arm<'_>> = self
             .variants
             .iter()
-            .map(|route| {
-                let header = |text: &str| {
-                    HeaderValue::from_str(text).map_err(|_| TableError::Name(route.name.clone()))
-                };
-                let authority = authority(&route.name, &route.url)?;
-                let known = targets.get(&authority).or_else(|| fresh.get(&authority)).cloned();
-                let target = known.unwrap_or_else(|| {
-                    let target = discover(authority.clone());
-                    fresh.insert(authority, target.clone());
-                    target
-                });
-                Ok(Variant {
-                    name: route.name.clone(),
-                    weight: route.weight,
-                    target,
-                    series: metrics.series(&route.name, &route.revision),
-                    name_header: header(&route.name)?,
-                    revision_header: (!route.revision.is_empty())
-                        .then(|| header(&route.revision))
-                        .transpose()?,
-                })
+            .map(|variant| Arm {
+                name: &variant.name,
+                weight: variant.weight,
+                ready: variant.is_ready(wish),
             })
-            .collect::<Result<_, TableError>>()?;
-        Ok(Self {
-            variants,
-            key: key(routes.sticky.as_ref())?,
+            .collect();
+        let index = match wish.key {
+            Some(key) => choose::sticky(arms.iter().copied(), key),
+            None => choose::drawn(arms.iter().copied(), draws.draw()),
+        }?;
+        let fairly = arms.iter().all(|arm| arm.ready).then_some(index);
+        Some((&self.variants[index], fairly))
+    }
+
+    /// Every revision with the name of its arm.
+    pub fn revisions(&self) -> impl Iterator<Item = (&str, &Revision)> {
+        self.variants.iter().flat_map(|variant| {
+            variant
+                .revisions()
+                .map(|revision| (variant.name.as_str(), revision))
         })
     }
 
-    /// The arm of a request: that of its client where it has a key, else a draw.
-    pub fn choose(&self, key: Option<&[u8]>, draws: &mut Draws) -> Option<usize> {
-        let arms = self.variants.iter().map(|variant| Arm {
-            name: &variant.name,
-            weight: variant.weight,
-            ready: variant.target.has_ready(),
+    /// The answer of `/stats`.
+    pub fn stats(&self) -> RouterStats {
+        let stats = self.window.stats(&self.version, |variant, name| {
+            let mut revisions = self.revisions();
+            let found = revisions.find(|(arm, revision)| *arm == variant && revision.name == name);
+            found.map_or(0, |(_, revision)| revision.target.ready_count() as u64)
         });
-        match key {
-            Some(key) => choose::sticky(arms, key),
-            None => choose::drawn(arms, draws.draw()),
+        RouterStats {
+            experiment: self.experiment.as_ref().map(Experiment::stats),
+            ..stats
         }
-    }
-
-    /// The ready server of an arm that has least to do.
-    pub fn backend(&self, variant: usize) -> Option<Arc<Backend>> {
-        self.variants[variant].target.least_busy()
     }
 }
 
-/// Everything about `routes` that can be told without a network.
-fn check(routes: &RouteTable) -> Result<(), TableError> {
-    if routes.variants.is_empty() {
-        return Err(TableError::Empty);
-    }
-    let mut names = HashSet::new();
-    for route in &routes.variants {
-        if route.name.is_empty() {
-            return Err(TableError::Name(route.name.clone()));
-        }
-        if !names.insert(&route.name) {
-            return Err(TableError::Duplicate(route.name.clone()));
-        }
-    }
-    if routes.variants.iter().all(|route| route.weight == 0) {
-        return Err(TableError::NoWeight);
-    }
-    Ok(())
+/// What the parts of a table have in common while it is built.
+struct Builder<'a, Discover> {
+    metrics: &'a Metrics,
+    targets: HashMap<Authority, Arc<Target>>,
+    discover: Discover,
+    window: Window,
 }
 
-fn authority(variant: &str, url: &str) -> Result<Authority, TableError> {
-    let parsed: Option<Uri> = url.parse().ok();
-    parsed
-        .filter(|uri| {
-            uri.scheme_str() == Some("http") && matches!(uri.path(), "" | "/") && uri.query().is_none()
+impl<Discover: FnMut(Authority) -> Arc<Target>> Builder<'_, Discover> {
+    fn variant(&mut self, route: &RouteVariant) -> Result<Variant, TableError> {
+        let name = &route.name;
+        let own = check::authority(&route.url, || format!("the variant {name:?}"))?;
+        let canary = route.canary.as_ref().map(|canary| {
+            let whose = || format!("the canary of the variant {name:?}");
+            Ok(Canary {
+                revision: self.revision(name, &canary.revision, check::authority(&canary.url, whose)?)?,
+                percent: canary.percent,
+                mirror_percent: canary.mirror_percent,
+                salt: choose::canary_salt(name, &canary.revision),
+            })
+        });
+        Ok(Variant {
+            canary: canary.transpose()?,
+            stable: self.revision(name, &route.revision, own)?,
+            name: name.clone(),
+            weight: route.weight,
+            name_header: check::header(name, name)?,
         })
-        .and_then(|uri| uri.authority().cloned())
-        .filter(|authority| !authority.host().is_empty() && !authority.as_str().contains('@'))
-        .ok_or_else(|| TableError::Url {
-            variant: variant.to_owned(),
-            url: url.to_owned(),
-        })
-}
+    }
 
-fn key(sticky: Option<&Sticky>) -> Result<Key, TableError> {
-    match sticky {
-        None => Ok(Key::None),
-        Some(Sticky::Header(name)) => {
-            let header = HeaderName::try_from(name.as_str());
-            header
-                .map(Key::Header)
-                .map_err(|_| TableError::Sticky(name.clone(), "header"))
-        }
-        Some(Sticky::Cookie(name)) => {
-            // A cookie's name is a token, as a header's is; but its case counts.
-            match HeaderName::try_from(name.as_str()) {
-                Ok(_) => Ok(Key::Cookie(name.clone())),
-                Err(_) => Err(TableError::Sticky(name.clone(), "cookie")),
-            }
-        }
+    fn revision(&mut self, variant: &str, name: &str, authority: Authority) -> Result<Revision, TableError> {
+        let header = (!name.is_empty()).then(|| check::header(variant, name));
+        let target = self.targets.entry(authority);
+        let target = target.or_insert_with_key(|authority| (self.discover)(authority.clone()));
+        let series = self.metrics.series(variant, name);
+        Ok(Revision {
+            header: header.transpose()?,
+            name: name.to_owned(),
+            target: target.clone(),
+            window: self.window.series(variant, name, &series),
+            series,
+        })
     }
 }
 
@@ -199,7 +184,7 @@ mod tests {
 
     fn build(json: &str) -> Result<Table, TableError> {
         let routes: RouteTable = serde_json::from_str(json).unwrap();
-        Table::build(&routes, &Metrics::default(), &HashMap::new(), |authority| {
+        Table::build(&routes, None, &Metrics::default(), &HashMap::new(), |authority| {
             Arc::new(Target::new(authority))
         })
     }
@@ -247,11 +232,46 @@ mod tests {
     }
 
     #[test]
+    fn each_mistake_of_a_canary_is_named() {
+        for (canary, part) in [
+            (
+                r#""revision":"2","url":"http://c:1","percent":101"#,
+                "has percent 101; write a number",
+            ),
+            (
+                r#""revision":"2","url":"http://c:1","percent":1,"mirrorPercent":200"#,
+                "has mirrorPercent 200",
+            ),
+            (
+                r#""revision":"1","url":"http://c:1","percent":1"#,
+                "own revision \"1\"",
+            ),
+            (
+                r#""revision":"","url":"http://c:1","percent":1"#,
+                "empty revision",
+            ),
+            (
+                r#""revision":"2","url":"","percent":1"#,
+                "the canary of the variant \"a\" has the url \"\"",
+            ),
+            (
+                r#""revision":"2\n","url":"http://c:1","percent":1"#,
+                "no HTTP header",
+            ),
+        ] {
+            let arm = r#""name":"a","weight":1,"url":"http://h:1","revision":"1""#;
+            let error = build(&format!(r#"{{"variants":[{{{arm},"canary":{{{canary}}}}}]}}"#)).unwrap_err();
+            assert!(error.to_string().contains(part), "{canary}: {error}");
+        }
+    }
+
+    #[test]
     fn arms_at_one_address_share_its_servers() {
         let table = build(
             r#"{"variants":[{"name":"a","weight":1,"url":"http://h:1"},{"name":"b","weight":1,"url":"http://h:1/"}]}"#,
         )
         .unwrap();
-        assert!(Arc::ptr_eq(&table.variants[0].target, &table.variants[1].target));
+        let [first, second] = [0, 1].map(|arm| &table.variants[arm].stable.target);
+        assert!(Arc::ptr_eq(first, second));
     }
 }

@@ -15,6 +15,7 @@ use super::backend::Target;
 use super::metrics::Metrics;
 use super::proxy::Shared;
 use super::table::Table;
+use super::variant::Variant;
 
 /// Between two looks at the file.
 const POLL: Duration = Duration::from_millis(250);
@@ -46,8 +47,8 @@ impl Watcher {
                 path.display()
             )
         })?;
-        let table = watcher.load(metrics)?;
-        watcher.settle(&table).await;
+        let (table, found) = watcher.load(None, metrics)?;
+        settle(&found).await;
         watcher.forget(&table);
         Ok((watcher, table))
     }
@@ -65,15 +66,12 @@ impl Watcher {
                 continue;
             }
             self.seen = text;
-            match self.load(&shared.metrics) {
-                Ok(table) => {
-                    self.settle(&table).await;
+            let before = shared.table.load_full();
+            match self.load(Some(&before), &shared.metrics) {
+                Ok((table, found)) => {
+                    settle(&found).await;
                     self.forget(&table);
-                    let weights: Vec<String> = table
-                        .variants
-                        .iter()
-                        .map(|variant| format!("{}={}", variant.name, variant.weight))
-                        .collect();
+                    let weights: Vec<String> = table.variants.iter().map(share).collect();
                     tracing::info!(weights = weights.join(" "), "a new route table is in force");
                     shared.table.store(Arc::new(table));
                 }
@@ -85,7 +83,12 @@ impl Watcher {
         }
     }
 
-    fn load(&mut self, metrics: &Metrics) -> Result<Table, String> {
+    /// The table as the file has it now, and the addresses in it that are new.
+    fn load(
+        &mut self,
+        before: Option<&Table>,
+        metrics: &Metrics,
+    ) -> Result<(Table, Vec<Arc<Target>>), String> {
         let routes: RouteTable = slipway_contract::parse(&self.path).map_err(|error| error.to_string())?;
         let known: HashMap<Authority, Arc<Target>> = self
             .targets
@@ -93,38 +96,49 @@ impl Watcher {
             .map(|(authority, (target, _))| (authority.clone(), target.clone()))
             .collect();
         let mut found = Vec::new();
-        let table = Table::build(&routes, metrics, &known, |authority| {
+        let table = Table::build(&routes, before, metrics, &known, |authority| {
             let target = Arc::new(Target::new(authority));
             found.push(target.clone());
             target
         })
         .map_err(|error| format!("the route table {} cannot be used: {error}", self.path.display()))?;
-        for target in found {
+        for target in &found {
             let task = self.tasks.spawn(target.clone().watch());
-            self.targets.insert(target.authority().clone(), (target, task));
+            self.targets
+                .insert(target.authority().clone(), (target.clone(), task));
         }
-        Ok(table)
-    }
-
-    /// Waits for the servers of a new table, so that it does not take effect before they can take traffic.
-    async fn settle(&self, table: &Table) {
-        let deadline = Instant::now() + SETTLE;
-        while Instant::now() < deadline && !table.variants.iter().all(|variant| variant.target.has_ready()) {
-            sleep(Duration::from_millis(10)).await;
-        }
+        Ok((table, found))
     }
 
     /// Stops probing what the table no longer names.
     fn forget(&mut self, table: &Table) {
         self.targets.retain(|_, (target, task)| {
             let named = table
-                .variants
-                .iter()
-                .any(|variant| Arc::ptr_eq(&variant.target, target));
+                .revisions()
+                .any(|(_, revision)| Arc::ptr_eq(&revision.target, target));
             if !named {
                 task.abort();
             }
             named
         });
+    }
+}
+
+/// Waits for the servers of new addresses, so that a table does not take effect before they can take traffic.
+/// Servers of known addresses have been looked at: no answer of theirs is worth holding up a table, which may be
+/// the one that takes traffic off them.
+async fn settle(found: &[Arc<Target>]) {
+    let deadline = Instant::now() + SETTLE;
+    while Instant::now() < deadline && !found.iter().all(|target| target.has_ready()) {
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// A variant's share in the log.
+fn share(variant: &Variant) -> String {
+    let own = format!("{}={}", variant.name, variant.weight);
+    match &variant.canary {
+        None => own,
+        Some(canary) => format!("{own} ({}={}%)", canary.revision.name, canary.percent),
     }
 }

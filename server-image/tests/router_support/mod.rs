@@ -1,162 +1,30 @@
 //! A router as a process, and servers behind it.
 
-use std::convert::Infallible;
-use std::net::SocketAddr;
+mod backend;
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use futures::StreamExt;
-use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt, Full, StreamBody};
-use hyper::body::{Bytes, Frame, Incoming};
-use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
-use tokio::task::{AbortHandle, JoinSet};
+use slipway_contract::{RevisionStats, RouterStats};
 
-/// What a test sees and changes of a server behind the router.
-#[derive(Debug)]
-pub struct State {
-    pub name: String,
-    pub healthy: AtomicBool,
-    pub requests: AtomicUsize,
-    pub connections: AtomicUsize,
-    /// `/hang` requests that were given up on.
-    pub cancelled: AtomicUsize,
-    /// Each permit lets `/stream` send one more chunk.
-    pub chunks: Semaphore,
+pub use backend::Backend;
+
+/// A table with one arm "a", revision "r1" on `stable`, and a canary of it, revision "r2".
+pub fn canary_table(stable: &Backend, canary: &Backend, percent: u32, mirror_percent: u32) -> Value {
+    json!({"variants": [{
+        "name": "a", "weight": 1, "url": stable.url(), "revision": "r1",
+        "canary": {
+            "url": canary.url(), "revision": "r2", "percent": percent, "mirrorPercent": mirror_percent,
+        },
+    }]})
 }
 
-/// A server; it ends, connections and all, with this value.
-#[derive(Debug)]
-pub struct Backend {
-    pub address: SocketAddr,
-    pub state: Arc<State>,
-    accepting: AbortHandle,
-}
-
-impl Backend {
-    pub async fn start(name: &str) -> Self {
-        Self::start_at(name, "127.0.0.1:0".parse().unwrap()).await
-    }
-
-    pub async fn start_at(name: &str, address: SocketAddr) -> Self {
-        let listener = TcpListener::bind(address).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let state = Arc::new(State {
-            name: name.into(),
-            healthy: AtomicBool::new(true),
-            requests: AtomicUsize::new(0),
-            connections: AtomicUsize::new(0),
-            cancelled: AtomicUsize::new(0),
-            chunks: Semaphore::new(0),
-        });
-        let shared = state.clone();
-        let accepting = tokio::spawn(async move {
-            let mut connections = JoinSet::new();
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                shared.connections.fetch_add(1, Ordering::Relaxed);
-                let state = shared.clone();
-                connections.spawn(async move {
-                    let service = service_fn(move |request| answer(request, state.clone()));
-                    let builder = hyper::server::conn::http1::Builder::new();
-                    builder.serve_connection(TokioIo::new(stream), service).await.ok();
-                });
-            }
-        });
-        Self {
-            address,
-            state,
-            accepting: accepting.abort_handle(),
-        }
-    }
-
-    pub fn url(&self) -> String {
-        format!("http://{}", self.address)
-    }
-
-    pub fn requests(&self) -> usize {
-        self.state.requests.load(Ordering::Relaxed)
-    }
-}
-
-impl Drop for Backend {
-    fn drop(&mut self) {
-        self.accepting.abort();
-    }
-}
-
-type Body = BoxBody<Bytes, Infallible>;
-
-fn full(text: impl Into<Bytes>) -> Body {
-    Full::new(text.into()).boxed()
-}
-
-/// Counts a request that ended before its answer.
-struct Cancelled(Arc<State>);
-
-impl Drop for Cancelled {
-    fn drop(&mut self) {
-        self.0.cancelled.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-async fn answer(request: Request<Incoming>, state: Arc<State>) -> Result<Response<Body>, hyper::Error> {
-    let path = request.uri().path().to_owned();
-    if path != "/health" {
-        state.requests.fetch_add(1, Ordering::Relaxed);
-    }
-    let mut response = match path.as_str() {
-        "/health" => {
-            let mut response = Response::new(full("ok"));
-            if !state.healthy.load(Ordering::Relaxed) {
-                *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-            }
-            response
-        }
-        "/stream" => {
-            let chunks = futures::stream::iter(0..3).then(move |number| {
-                let state = state.clone();
-                async move {
-                    state.chunks.acquire().await.unwrap().forget();
-                    Ok(Frame::data(Bytes::from(format!("data: {number}\n\n"))))
-                }
-            });
-            Response::new(BodyExt::boxed(StreamBody::new(chunks)))
-        }
-        "/hang" => {
-            let _guard = Cancelled(state);
-            std::future::pending().await
-        }
-        "/echo" => {
-            let (parts, body) = request.into_parts();
-            let bytes = body.collect().await?.to_bytes();
-            let headers: serde_json::Map<String, Value> = parts
-                .headers
-                .iter()
-                .map(|(name, value)| (name.to_string(), json!(value.to_str().unwrap_or("?"))))
-                .collect();
-            let sum: u64 = bytes.iter().map(|&byte| u64::from(byte)).sum();
-            let text = json!({
-                "method": parts.method.as_str(), "path": parts.uri.to_string(), "headers": headers,
-                "bytes": bytes.len(), "sum": sum,
-            });
-            Response::new(full(text.to_string()))
-        }
-        _ => Response::new(full(state.name.clone())),
-    };
-    response
-        .headers_mut()
-        .insert("connection", "x-secret".parse().unwrap());
-    response.headers_mut().insert("x-secret", "1".parse().unwrap());
-    Ok(response)
+/// `table`, as a new version of it.
+pub fn version(mut table: Value, version: &str) -> Value {
+    table["version"] = version.into();
+    table
 }
 
 /// A running router; killed when dropped.
@@ -181,6 +49,10 @@ fn free_port() -> u16 {
 
 impl Router {
     pub async fn start(table: &Value) -> Self {
+        Self::start_with(table, &[]).await
+    }
+
+    pub async fn start_with(table: &Value, arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (listen, metrics) = (free_port(), free_port());
         let path = folder.path().join("routes.yaml");
@@ -201,6 +73,7 @@ impl Router {
             .args(["--listen", &format!("127.0.0.1:{listen}")])
             .args(["--metrics-listen", &format!("127.0.0.1:{metrics}")])
             .args(["--shutdown-delay-seconds", "1", "--drain-seconds", "20"])
+            .args(arguments)
             .stderr(Stdio::inherit())
             .env("RUST_LOG", "warn")
             .spawn()
@@ -233,6 +106,30 @@ impl Router {
         }
     }
 
+    /// Puts a table with a version of its own in place and waits until it is in force.
+    pub async fn apply(&mut self, table: &Value) {
+        self.write(&table.to_string());
+        eventually("the table is in force", async || {
+            self.stats().await.version == table["version"]
+        })
+        .await;
+    }
+
+    pub async fn stats(&self) -> RouterStats {
+        let response = reqwest::get(format!("{}/stats", self.metrics)).await.unwrap();
+        assert_eq!(response.headers()["content-type"], "application/json");
+        serde_json::from_str(&response.text().await.unwrap()).unwrap()
+    }
+
+    /// What `/stats` says of a revision of the arm "a".
+    pub async fn revision(&self, revision: &str) -> RevisionStats {
+        let stats = self.stats().await;
+        let mut series = stats.series.into_iter();
+        series
+            .find(|series| (series.variant.as_str(), series.revision.as_str()) == ("a", revision))
+            .unwrap()
+    }
+
     pub async fn get(&self, path: &str) -> reqwest::Response {
         self.client
             .get(format!("{}{path}", self.url))
@@ -255,6 +152,22 @@ impl Router {
             .to_owned();
         assert_eq!(response.text().await.unwrap(), arm);
         arm
+    }
+
+    /// The revision that answers a request for `/` with `headers`.
+    pub async fn answers(&self, headers: &[(&str, &str)]) -> String {
+        let mut request = self.client.get(&self.url);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        let revision = response.headers()["x-slipway-revision"]
+            .to_str()
+            .unwrap()
+            .to_owned();
+        response.bytes().await.unwrap();
+        revision
     }
 
     /// The value of a sample line of `/metrics`.

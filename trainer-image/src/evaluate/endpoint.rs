@@ -32,6 +32,7 @@ pub(super) struct Endpoint {
     http: reqwest::Client,
     url: String,
     variant: Option<String>,
+    revision: Option<String>,
 }
 
 /// Why a request was not answered.
@@ -43,8 +44,8 @@ enum Refused {
 }
 
 impl Endpoint {
-    /// The server at base URL `url`; `variant` chooses an arm behind a router.
-    pub fn new(url: &str, variant: Option<&str>) -> Result<Self, Failure> {
+    /// The server at base URL `url`; `variant` and `revision` choose an arm and a revision behind a router.
+    pub fn new(url: &str, variant: Option<&str>, revision: Option<&str>) -> Result<Self, Failure> {
         let invalid = |error: &dyn std::fmt::Display| {
             Failure::new(
                 FailureReason::InvalidConfig,
@@ -68,10 +69,11 @@ impl Endpoint {
             http,
             url: format!("{}/predict", url.trim_end_matches('/')),
             variant: variant.map(ToOwned::to_owned),
+            revision: revision.map(ToOwned::to_owned),
         })
     }
 
-    /// The likeliest class of each text, in their order, and the classes by name.
+    /// What the server says about each text, in their order, and the classes by name.
     pub fn classify(
         &self,
         texts: &[&str],
@@ -79,25 +81,19 @@ impl Endpoint {
         host: &Host,
         progress: &mut Progress,
     ) -> Result<(Vec<Answer>, Classes), Failure> {
-        let mut best = Vec::with_capacity(texts.len());
+        let mut said = Vec::with_capacity(texts.len());
         let mut names = std::collections::BTreeSet::new();
         for (number, chunk) in texts.chunks(batch_size.max(1)).enumerate() {
             let first = number * batch_size.max(1);
             let answers = host.wait(self.batch(chunk, first))?;
             for classes in answers {
                 names.extend(classes.iter().map(|scored| scored.label.clone()));
-                best.extend(classes.into_iter().max_by(|a, b| a.score.total_cmp(&b.score)));
+                said.push(classes);
             }
             progress.advance(chunk.len(), host);
         }
         let names: Vec<String> = names.into_iter().collect();
-        let answers = best
-            .into_iter()
-            .map(|scored| Answer {
-                class: names.binary_search(&scored.label).unwrap_or_default() as u32,
-                score: scored.score,
-            })
-            .collect();
+        let answers = said.into_iter().map(|classes| answer(classes, &names)).collect();
         let classes = Classes {
             names,
             ordered: false,
@@ -177,6 +173,9 @@ impl Endpoint {
 
     async fn once(&self, texts: &[&str]) -> Result<Vec<Vec<Scored>>, Refused> {
         let mut request = self.http.post(&self.url).json(&json!({"inputs": texts}));
+        if let Some(revision) = &self.revision {
+            request = request.header("x-slipway-revision", revision);
+        }
         if let Some(variant) = &self.variant {
             request = request.header("x-slipway-variant", variant);
         }
@@ -224,6 +223,18 @@ impl Endpoint {
         }
         Ok(answers)
     }
+}
+
+/// One text's scores by class; `names` are sorted and hold every class.
+fn answer(classes: Vec<Scored>, names: &[String]) -> Answer {
+    let id = |label: &String| names.binary_search(label).unwrap_or_default();
+    let best = classes.iter().max_by(|a, b| a.score.total_cmp(&b.score));
+    let class = best.map_or(0, |scored| id(&scored.label)) as u32;
+    let mut scores = vec![f64::NAN; names.len()];
+    for scored in classes {
+        scores[id(&scored.label)] = scored.score;
+    }
+    Answer { class, scores }
 }
 
 fn is_about_input(status: StatusCode) -> bool {

@@ -1,4 +1,6 @@
-//! A model loaded here: classes of texts, likelihoods of answers.
+//! A model loaded here: classes of texts, likelihoods of references.
+
+mod generate;
 
 use candle_core::{D, DType, Device};
 use slipway_contract::{EvalConfig, Failure, FailureReason, ModelSource, Task};
@@ -9,7 +11,9 @@ use slipway_model::{AdapterId, Batch, Head, LoadOptions, Mode, ModelError, Model
 
 use super::examples::Examples;
 use super::labels::Classes;
+use super::measure::Likelihood;
 use super::{Answer, Progress};
+use crate::data::Rejected;
 use crate::host::Host;
 use crate::train::{Encoder, compute_failure, tokenizer_failure};
 
@@ -139,60 +143,89 @@ impl Local {
                     .iter()
                     .enumerate()
                     .max_by(|a, b| a.1.total_cmp(b.1).then(b.0.cmp(&a.0)));
-                answers[index] = best.map_or_else(Answer::default, |(class, &score)| Answer {
-                    class: class as u32,
-                    score: f64::from(score),
-                });
+                answers[index] = Answer {
+                    class: best.map_or(0, |(class, _)| class as u32),
+                    scores: shares.iter().copied().map(f64::from).collect(),
+                };
             }
             progress.advance(chunk.len(), host);
         }
         Ok(answers)
     }
 
-    /// For each example the negative log-likelihood of its answer (of everything, where it is plain text), in nats, and its
-    /// tokens; 0 of 0 where the limit leaves no token of it.
+    /// How likely the answer of each example is (everything, where it is plain text); nothing where the limit leaves no
+    /// token of it.
     pub fn likelihoods(
         &self,
         examples: &Examples,
         host: &Host,
         progress: &mut Progress,
-    ) -> Result<Vec<(f64, u64)>, Failure> {
+    ) -> Result<Vec<Likelihood>, Failure> {
         let encoder = Encoder::new(&self.tokenizer, Task::CausalLM, self.limit, false)?;
         let mut terms = Vec::with_capacity(examples.items.len());
         for (number, example) in examples.items.iter().enumerate() {
             host.stop.check()?;
             let (mut ids, mut learned) = encoder.tokens(example.clone()).map_err(|bad| match bad {
-                crate::data::Rejected::Fatal(failure) => failure,
-                crate::data::Rejected::Row(bad) => Failure::new(
-                    FailureReason::InvalidRow,
-                    format!(
-                        "example {} of split `{}` cannot be used: {bad}",
-                        number + 1,
-                        examples.split
-                    ),
-                ),
+                Rejected::Fatal(failure) => failure,
+                Rejected::Row(bad) => unusable(examples, number, &bad),
             })?;
             ids.truncate(self.limit);
             learned.truncate(self.limit);
             terms.push(if learned.iter().skip(1).any(|&learned| learned) {
-                self.likelihood(ids, &learned).map_err(|error| error.failure())?
+                self.likelihood(ids, &learned)?
             } else {
-                (0.0, 0)
+                Likelihood::default()
             });
             progress.advance(1, host);
         }
         Ok(terms)
     }
 
-    fn likelihood(&self, ids: Vec<u32>, learned: &[bool]) -> Result<(f64, u64), ModelError> {
+    fn likelihood(&self, ids: Vec<u32>, learned: &[bool]) -> Result<Likelihood, Failure> {
+        let bytes = self.bytes(&ids, learned)?;
         let labels: Vec<i64> = ids
             .iter()
             .zip(learned)
             .map(|(&id, &learned)| if learned { i64::from(id) } else { IGNORED })
             .collect();
         let batch = Batch::padded(&[ids]);
-        let hidden = self.network.hidden(&batch, &self.rows(1))?;
-        let loss = self.network.lm_loss(&hidden, &batch, &labels)?;
-        Ok((f64::from(loss.sum.to_scalar::<f32>()?), loss.count as u64))
+        let loss = self
+            .network
+            .hidden(&batch, &self.rows(1))
+            .and_then(|hidden| self.network.lm_loss(&hidden, &batch, &labels))
+            .map_err(|error| error.failure())?;
+        Ok(Likelihood {
+            nats: f64::from(loss.sum.to_scalar::<f32>().map_err(compute_failure)?),
+            tokens: loss.count as u64,
+            bytes,
+        })
     }
+
+    /// Bytes of text that the learned tokens add to what comes before them; the first token is predicted from nothing.
+    fn bytes(&self, ids: &[u32], learned: &[bool]) -> Result<u64, Failure> {
+        let until = |end: usize| -> Result<usize, Failure> {
+            let text = self.tokenizer.decode(&ids[..end], true);
+            Ok(text.map_err(|error| tokenizer_failure(&error))?.len())
+        };
+        let mut bytes = 0;
+        let mut at = 1;
+        for run in learned[1..].chunk_by(|a, b| a == b) {
+            if run[0] {
+                bytes += until(at + run.len())?.saturating_sub(until(at)?);
+            }
+            at += run.len();
+        }
+        Ok(bytes as u64)
+    }
+}
+
+fn unusable(examples: &Examples, index: usize, bad: &str) -> Failure {
+    Failure::new(
+        FailureReason::InvalidRow,
+        format!(
+            "example {} of split `{}` cannot be used: {bad}",
+            index + 1,
+            examples.split
+        ),
+    )
 }

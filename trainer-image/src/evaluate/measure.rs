@@ -1,16 +1,45 @@
 //! Figures from what a model said, and the comparison of two models. Pure.
 
-use slipway_contract::{Average, Baseline, Comparison, MetricName, MetricResult, MetricSpec};
+use slipway_contract::{
+    Average, Baseline, Comparison, ConfidenceInterval, Failure, FailureReason, MetricName, MetricResult,
+    MetricSpec,
+};
 
-use crate::metrics::{Confusion, bootstrap, wilson};
+use crate::metrics::{
+    Confusion, Contributions, OfClass, RocAuc, TextMetric, Undefined, bits_per_byte, bootstrap, perplexity,
+    wilson,
+};
 
 /// What a model said about each example.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Observations {
-    /// Classes: how many there are, and for each example the true one and the one found.
-    Classes { count: usize, pairs: Vec<(u32, u32)> },
-    /// For each example its negative log-likelihood in nats, and over how many tokens.
-    Likelihoods(Vec<(f64, u64)>),
+    /// Classes.
+    Classes {
+        /// How many there are.
+        count: usize,
+        /// For each example the true class and the one found.
+        pairs: Vec<(u32, u32)>,
+        /// The examples by the likelihood of each class, if that is asked for.
+        area: Option<RocAuc>,
+    },
+    /// Language, as far as it is asked for.
+    Language {
+        /// How likely each reference is.
+        likelihoods: Vec<Likelihood>,
+        /// What each answer contributes to each metric.
+        answers: Vec<(MetricName, Contributions)>,
+    },
+}
+
+/// How likely a text is.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Likelihood {
+    /// Its negative log-likelihood.
+    pub nats: f64,
+    /// Its tokens, 0 where the limit leaves none of it.
+    pub tokens: u64,
+    /// Its length in UTF-8.
+    pub bytes: u64,
 }
 
 impl Observations {
@@ -18,59 +47,160 @@ impl Observations {
     fn len(&self) -> usize {
         match self {
             Self::Classes { pairs, .. } => pairs.len(),
-            Self::Likelihoods(terms) => terms.len(),
+            Self::Language { likelihoods, answers } => {
+                answers.first().map_or(likelihoods.len(), |(_, each)| each.len())
+            }
         }
     }
 
     /// Examples that had something to measure.
-    fn measured(&self) -> u64 {
+    fn measured(&self, metric: MetricName) -> u64 {
         match self {
-            Self::Classes { pairs, .. } => pairs.len() as u64,
-            Self::Likelihoods(terms) => terms.iter().filter(|(_, tokens)| *tokens > 0).count() as u64,
+            Self::Language { likelihoods, .. } if likelihood(metric).is_some() => {
+                likelihoods.iter().filter(|one| one.tokens > 0).count() as u64
+            }
+            Self::Language { .. } | Self::Classes { .. } => self.len() as u64,
         }
     }
 
     /// Each metric over the examples at `indices`.
-    fn values(&self, specs: &[MetricSpec], indices: impl Iterator<Item = usize>) -> Vec<f64> {
+    fn values(&self, specs: &[MetricSpec], indices: &[u32]) -> Vec<Result<f64, Undefined>> {
         match self {
-            Self::Classes { count, pairs } => {
+            Self::Classes { count, pairs, area } => {
                 let mut confusion = Confusion::new(*count);
-                for index in indices {
-                    let (truth, found) = pairs[index];
+                for &index in indices {
+                    let (truth, found) = pairs[index as usize];
                     confusion.add(truth, found);
                 }
-                specs
-                    .iter()
-                    .map(|spec| confusion.score(spec.name, spec.average).unwrap_or(f64::NAN))
-                    .collect()
+                let one = |spec: &MetricSpec| match (of_class(spec.name), area) {
+                    (Some(figure), _) => confusion.averaged(figure, spec.average.unwrap_or(Average::Macro)),
+                    (None, Some(area)) if spec.name == MetricName::RocAuc => area.resampled(indices),
+                    _ if spec.name == MetricName::MatthewsCorrelation => confusion.matthews(),
+                    _ => confusion.accuracy(),
+                };
+                specs.iter().map(one).collect()
             }
-            Self::Likelihoods(terms) => {
-                let (sum, tokens) = indices.fold((0.0, 0), |(sum, tokens), index| {
-                    (sum + terms[index].0, tokens + terms[index].1)
-                });
-                vec![(sum / tokens as f64).exp(); specs.len()]
+            Self::Language { likelihoods, answers } => {
+                let of_answers = |name: MetricName| {
+                    let (_, each) = answers
+                        .iter()
+                        .find(|(other, _)| *other == name)
+                        .ok_or(Undefined::NoExamples)?;
+                    each.score(indices.iter().map(|&index| index as usize))
+                };
+                let one = |spec: &MetricSpec| match likelihood(spec.name) {
+                    Some(figure) => {
+                        let sum = indices
+                            .iter()
+                            .map(|&index| likelihoods[index as usize])
+                            .fold(Likelihood::default(), Likelihood::and);
+                        figure(sum)
+                    }
+                    None => of_answers(spec.name),
+                };
+                specs.iter().map(one).collect()
             }
         }
     }
 
-    fn all(&self, specs: &[MetricSpec]) -> Vec<f64> {
-        self.values(specs, 0..self.len())
+    /// Each metric over all examples; the first that has no value ends the run.
+    fn all(&self, specs: &[MetricSpec]) -> Result<Vec<f64>, Failure> {
+        let indices: Vec<u32> = (0..self.len() as u32).collect();
+        self.values(specs, &indices)
+            .into_iter()
+            .zip(specs)
+            .map(|(value, spec)| value.map_err(|why| undefined(spec.name, &why)))
+            .collect()
     }
+
+    /// Each metric over the examples at `indices`, NaN where it has no value.
+    fn resampled(&self, specs: &[MetricSpec], indices: &[u32]) -> Vec<f64> {
+        self.values(specs, indices)
+            .into_iter()
+            .map(|value| value.unwrap_or(f64::NAN))
+            .collect()
+    }
+}
+
+impl Likelihood {
+    fn and(self, other: Self) -> Self {
+        Self {
+            nats: self.nats + other.nats,
+            tokens: self.tokens + other.tokens,
+            bytes: self.bytes + other.bytes,
+        }
+    }
+}
+
+/// The figure that a class has of its own.
+fn of_class(metric: MetricName) -> Option<OfClass> {
+    match metric {
+        MetricName::Precision => Some(OfClass::Precision),
+        MetricName::Recall => Some(OfClass::Recall),
+        MetricName::F1 => Some(OfClass::F1),
+        _ => None,
+    }
+}
+
+/// The figure of likelihoods.
+fn likelihood(metric: MetricName) -> Option<fn(Likelihood) -> Result<f64, Undefined>> {
+    match metric {
+        MetricName::Perplexity => Some(|sum| perplexity(sum.nats, sum.tokens)),
+        MetricName::BitsPerByte => Some(|sum| bits_per_byte(sum.nats, sum.bytes)),
+        _ => None,
+    }
+}
+
+/// The metric of answers against references.
+pub(super) fn of_answers(metric: MetricName) -> Option<TextMetric> {
+    Some(match metric {
+        MetricName::ExactMatch => TextMetric::ExactMatch,
+        MetricName::SquadF1 => TextMetric::SquadF1,
+        MetricName::Bleu => TextMetric::Bleu,
+        MetricName::Sacrebleu => TextMetric::SacreBleu,
+        MetricName::Chrf => TextMetric::Chrf,
+        MetricName::Ter => TextMetric::Ter,
+        MetricName::Rouge1 => TextMetric::Rouge1,
+        MetricName::Rouge2 => TextMetric::Rouge2,
+        MetricName::RougeL => TextMetric::RougeL,
+        MetricName::RougeLsum => TextMetric::RougeLsum,
+        MetricName::Meteor => TextMetric::Meteor,
+        _ => return None,
+    })
+}
+
+/// What a metric without a value means for the run.
+pub(super) fn undefined(metric: MetricName, why: &Undefined) -> Failure {
+    let reason = match why {
+        Undefined::NotBinary(_) | Undefined::NoLexicon => FailureReason::InvalidConfig,
+        _ => FailureReason::EmptyDataset,
+    };
+    Failure::new(reason, format!("{} has no value: {why}", metric.as_str()))
 }
 
 /// Averages apply to metrics of single classes; macro unless said otherwise.
 fn average(spec: &MetricSpec) -> Option<Average> {
-    match spec.name {
-        MetricName::Accuracy | MetricName::Perplexity => None,
-        MetricName::Precision | MetricName::Recall | MetricName::F1 => {
-            Some(spec.average.unwrap_or(Average::Macro))
-        }
-    }
+    spec.name
+        .averages()
+        .then(|| spec.average.unwrap_or(Average::Macro))
 }
 
 /// Whether the metric is a share of right answers: accuracy, and what equals it.
 fn is_share(spec: &MetricSpec) -> bool {
-    spec.name == MetricName::Accuracy || average(spec) == Some(Average::Micro)
+    matches!(spec.name, MetricName::Accuracy | MetricName::ExactMatch)
+        || average(spec) == Some(Average::Micro)
+}
+
+fn interval(metric: MetricName, found: Option<ConfidenceInterval>) -> Result<ConfidenceInterval, Failure> {
+    found.ok_or_else(|| {
+        Failure::new(
+            FailureReason::EmptyDataset,
+            format!(
+                "there are too few examples for a confidence interval of {}: it has no value for most resamples of them; add examples",
+                metric.as_str()
+            ),
+        )
+    })
 }
 
 /// Every metric with its interval: Wilson's for shares, else of a bootstrap over examples.
@@ -78,140 +208,71 @@ pub(super) fn results(
     specs: &[MetricSpec],
     observations: &Observations,
     confidence: f64,
-) -> Vec<MetricResult> {
-    let values = observations.all(specs);
+) -> Result<Vec<MetricResult>, Failure> {
+    let values = observations.all(specs)?;
     let resampled = if specs.iter().all(is_share) {
-        Vec::new()
+        vec![None; specs.len()]
     } else {
         bootstrap(observations.len(), confidence, |indices| {
-            observations.values(specs, indices.iter().map(|&index| index as usize))
+            observations.resampled(specs, indices)
         })
     };
-    let examples = observations.measured();
     specs
         .iter()
         .zip(values)
-        .enumerate()
-        .map(|(at, (spec, value))| MetricResult {
-            metric: spec.name,
-            average: average(spec),
-            value,
-            confidence_interval: if is_share(spec) {
-                wilson((value * examples as f64).round() as u64, examples, confidence)
-            } else {
-                resampled[at]
-            },
-            examples,
+        .zip(resampled)
+        .map(|((spec, value), resampled)| {
+            let examples = observations.measured(spec.name);
+            Ok(MetricResult {
+                metric: spec.name,
+                average: average(spec),
+                value,
+                confidence_interval: if is_share(spec) {
+                    wilson((value * examples as f64).round() as u64, examples, confidence)
+                } else {
+                    interval(spec.name, resampled)?
+                },
+                examples,
+            })
         })
         .collect()
 }
 
-/// Target against baseline on the same examples, by a paired bootstrap. The metric's average is that of `specs`, where it
-/// is among them.
+/// The metric that a baseline is compared by; its average is that of `specs`, where it is among them.
+pub(super) fn compared(baseline: &Baseline, specs: &[MetricSpec]) -> MetricSpec {
+    let known = specs.iter().find(|spec| spec.name == baseline.metric).cloned();
+    known.unwrap_or(MetricSpec {
+        name: baseline.metric,
+        average: None,
+    })
+}
+
+/// Target against baseline on the same examples, by a paired bootstrap.
 pub(super) fn compare(
     baseline: &Baseline,
     specs: &[MetricSpec],
     target: &Observations,
     other: &Observations,
-) -> Comparison {
-    let known = specs.iter().find(|spec| spec.name == baseline.metric).cloned();
-    let spec = [known.unwrap_or(MetricSpec {
-        name: baseline.metric,
-        average: None,
-    })];
+) -> Result<Comparison, Failure> {
+    let spec = [compared(baseline, specs)];
     let sign = if baseline.metric.more_is_better() {
         1.0
     } else {
         -1.0
     };
-    let (ours, theirs) = (target.all(&spec)[0], other.all(&spec)[0]);
-    let interval = bootstrap(target.len(), baseline.confidence, |indices| {
-        let indices = || indices.iter().map(|&index| index as usize);
-        vec![sign * (target.values(&spec, indices())[0] - other.values(&spec, indices())[0])]
+    let (ours, theirs) = (target.all(&spec)?[0], other.all(&spec)?[0]);
+    let intervals = bootstrap(target.len(), baseline.confidence, |indices| {
+        let one = |model: &Observations| model.resampled(&spec, indices)[0];
+        vec![sign * (one(target) - one(other))]
     });
-    Comparison {
+    Ok(Comparison {
         metric: baseline.metric,
         difference: sign * (ours - theirs),
-        confidence_interval: interval[0],
+        confidence_interval: interval(baseline.metric, intervals[0])?,
         baseline_value: theirs,
         min_difference: baseline.min_difference,
-    }
+    })
 }
 
 #[cfg(test)]
-mod tests {
-    use slipway_contract::ModelSource;
-
-    use super::*;
-
-    fn spec(name: MetricName, average: Option<Average>) -> MetricSpec {
-        MetricSpec { name, average }
-    }
-
-    fn baseline(metric: MetricName) -> Baseline {
-        Baseline {
-            model: ModelSource::Path("base".into()),
-            metric,
-            min_difference: 0.0,
-            confidence: 0.95,
-        }
-    }
-
-    /// Right in all but every `miss`-th of 300 examples.
-    fn classes(miss: u32) -> Observations {
-        let pairs = (0..300)
-            .map(|n| (n % 3, if n % miss == 0 { (n + 1) % 3 } else { n % 3 }))
-            .collect();
-        Observations::Classes { count: 3, pairs }
-    }
-
-    #[test]
-    fn shares_get_wilsons_interval_and_others_the_bootstraps() {
-        let specs = [
-            spec(MetricName::Accuracy, None),
-            spec(MetricName::F1, None),
-            spec(MetricName::Recall, Some(Average::Micro)),
-        ];
-        let found = results(&specs, &classes(5), 0.95);
-        assert_eq!(
-            (found[0].value, found[0].examples, found[0].average),
-            (0.8, 300, None)
-        );
-        assert_eq!(found[0].confidence_interval, wilson(240, 300, 0.95));
-        assert_eq!(found[2].confidence_interval, found[0].confidence_interval);
-        assert_eq!(found[1].average, Some(Average::Macro));
-        let f1 = found[1].confidence_interval;
-        assert!(
-            f1.low < found[1].value && found[1].value < f1.high && f1.high - f1.low < 0.12,
-            "{f1:?}"
-        );
-    }
-
-    #[test]
-    fn pairing_makes_the_difference_surer_than_its_parts() {
-        let (good, bad) = (classes(10), classes(5));
-        let found = compare(&baseline(MetricName::Accuracy), &[], &good, &bad);
-        assert!((found.difference - 0.1).abs() < 1e-12 && (found.baseline_value - 0.8).abs() < 1e-12);
-        let width = found.confidence_interval.high - found.confidence_interval.low;
-        // The errors of one are among those of the other: n·p(1-p) of the differing tenth only.
-        assert!(
-            (width - 2.0 * 1.96 * (0.1 * 0.9 / 300.0f64).sqrt()).abs() < 0.01,
-            "{width}"
-        );
-        let same = compare(&baseline(MetricName::F1), &[], &good, &good);
-        assert_eq!(
-            (same.confidence_interval.low, same.confidence_interval.high),
-            (0.0, 0.0)
-        );
-    }
-
-    #[test]
-    fn less_perplexity_is_a_positive_difference() {
-        let target = Observations::Likelihoods(vec![(2.0, 2), (0.0, 0), (4.0, 4)]);
-        let other = Observations::Likelihoods(vec![(4.0, 2), (0.0, 0), (8.0, 4)]);
-        let found = results(&[spec(MetricName::Perplexity, None)], &target, 0.95);
-        assert!((found[0].value - 1f64.exp()).abs() < 1e-12 && found[0].examples == 2);
-        let compared = compare(&baseline(MetricName::Perplexity), &[], &target, &other);
-        assert!((compared.difference - (2f64.exp() - 1f64.exp())).abs() < 1e-12);
-    }
-}
+mod tests;

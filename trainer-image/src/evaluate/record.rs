@@ -2,7 +2,7 @@
 
 use jiff::civil::Date;
 use slipway_contract::{
-    Average, CardCommit, DatasetSource, EvalConfig, Failure, MetricName, MetricResult, ModelCardRecord, Task,
+    CardCommit, DatasetSource, EvalConfig, Failure, MetricName, MetricResult, ModelCardRecord, Task,
 };
 use slipway_hub::card::{Card, EvalEntry, EvalResult, eval_results_yaml};
 use slipway_hub::source::Pin;
@@ -98,7 +98,7 @@ fn index_results(facts: &Facts<'_>) -> Vec<EvalResult> {
             dataset_name: id.clone(),
             dataset_split: Some(facts.split.to_owned()),
             dataset_revision: facts.dataset.map(|pin| pin.commit.clone()),
-            metric_type: result.metric.as_str().into(),
+            metric_type: result.metric.card_type().into(),
             metric_name: Some(metric_name(result)),
             value: rounded(result.value),
             source: None,
@@ -141,14 +141,6 @@ fn rounded(value: f64) -> f64 {
     (value * 1e6).round() / 1e6
 }
 
-fn average(average: Average) -> &'static str {
-    match average {
-        Average::Macro => "macro",
-        Average::Micro => "micro",
-        Average::Weighted => "weighted",
-    }
-}
-
 /// For people, for instance `F1 (macro)`.
 pub(super) fn metric_name(result: &MetricResult) -> String {
     let name = match result.metric {
@@ -156,18 +148,32 @@ pub(super) fn metric_name(result: &MetricResult) -> String {
         MetricName::Precision => "Precision",
         MetricName::Recall => "Recall",
         MetricName::F1 => "F1",
+        MetricName::MatthewsCorrelation => "Matthews correlation",
+        MetricName::RocAuc => "ROC AUC",
         MetricName::Perplexity => "Perplexity",
+        MetricName::BitsPerByte => "Bits per byte",
+        MetricName::ExactMatch => "Exact match",
+        MetricName::SquadF1 => "SQuAD F1",
+        MetricName::Bleu => "BLEU",
+        MetricName::Sacrebleu => "sacreBLEU",
+        MetricName::Chrf => "chrF",
+        MetricName::Ter => "TER",
+        MetricName::Rouge1 => "ROUGE-1",
+        MetricName::Rouge2 => "ROUGE-2",
+        MetricName::RougeL => "ROUGE-L",
+        MetricName::RougeLsum => "ROUGE-Lsum",
+        MetricName::Meteor => "METEOR",
     };
     result
         .average
-        .map_or_else(|| name.to_owned(), |kind| format!("{name} ({})", average(kind)))
+        .map_or_else(|| name.to_owned(), |kind| format!("{name} ({})", kind.as_str()))
 }
 
 fn task_id(split: &str, result: &MetricResult) -> String {
     let metric = result.metric.as_str();
     result.average.map_or_else(
         || format!("{split}/{metric}"),
-        |kind| format!("{split}/{metric}_{}", average(kind)),
+        |kind| format!("{split}/{metric}_{}", kind.as_str()),
     )
 }
 

@@ -94,13 +94,27 @@ fn said(line: &mut Map<String, Value>, model: &Measured, index: usize) {
     match &model.observations {
         Observations::Classes { pairs, .. } => {
             let (truth, found) = pairs[index];
+            let scores = &model.answers[index].scores;
             set("label", json!(model.names[truth as usize]));
             set("prediction", json!(model.names[found as usize]));
-            set("score", json!(model.answers[index].score));
+            set("score", json!(scores[found as usize]));
+            let named = model
+                .names
+                .iter()
+                .cloned()
+                .zip(scores.iter().map(|score| json!(score)));
+            set("scores", Value::Object(named.collect()));
         }
-        Observations::Likelihoods(terms) => {
-            set("negativeLogLikelihood", json!(terms[index].0));
-            set("tokens", json!(terms[index].1));
+        Observations::Language { likelihoods, .. } => {
+            if let Some(one) = likelihoods.get(index) {
+                set("negativeLogLikelihood", json!(one.nats));
+                set("tokens", json!(one.tokens));
+                set("bytes", json!(one.bytes));
+            }
+            if let Some(one) = model.spoken.get(index) {
+                set("answer", json!(one.answer));
+                set("reference", json!(one.reference));
+            }
         }
     }
 }

@@ -29,12 +29,13 @@ pub fn wilson(right: u64, all: u64, confidence: f64) -> ConfidenceInterval {
 }
 
 /// The percentile bootstrap of several figures at once over `examples` examples: each of [`DRAWS`] times as many are drawn
-/// with replacement, and `figures` computes from their indices. Figures computed together are paired.
+/// with replacement, and `figures` computes from their indices. Figures computed together are paired. A figure is NaN for
+/// a draw in which it has no value; such draws do not count, and where they are most there is no interval.
 pub fn bootstrap(
     examples: usize,
     confidence: f64,
     figures: impl Fn(&[u32]) -> Vec<f64> + Sync,
-) -> Vec<ConfidenceInterval> {
+) -> Vec<Option<ConfidenceInterval>> {
     let draws: Vec<Vec<f64>> = (0..DRAWS)
         .into_par_iter()
         .map(|draw| {
@@ -50,13 +51,17 @@ pub fn bootstrap(
     let count = draws.first().map_or(0, Vec::len);
     (0..count)
         .map(|figure| {
-            let mut values: Vec<f64> = draws.iter().map(|draw| draw[figure]).collect();
+            let mut values: Vec<f64> = draws
+                .iter()
+                .map(|draw| draw[figure])
+                .filter(|value| !value.is_nan())
+                .collect();
             values.sort_by(f64::total_cmp);
             let tail = (1.0 - confidence) / 2.0;
-            ConfidenceInterval {
+            (2 * values.len() > DRAWS).then(|| ConfidenceInterval {
                 low: percentile(&values, tail),
                 high: percentile(&values, 1.0 - tail),
-            }
+            })
         })
         .collect()
 }
@@ -191,12 +196,26 @@ mod tests {
             vec![sum / indices.len() as f64, 1.0]
         };
         let found = bootstrap(values.len(), 0.95, mean);
+        let (of_mean, of_one) = (found[0].unwrap(), found[1].unwrap());
         let theory = 1.96 * 0.5 / 20.0;
-        assert!(
-            (found[0].low - (0.5 - theory)).abs() < 0.01 && (found[0].high - (0.5 + theory)).abs() < 0.01
-        );
-        assert_eq!((found[1].low, found[1].high), (1.0, 1.0));
+        assert!((of_mean.low - (0.5 - theory)).abs() < 0.01 && (of_mean.high - (0.5 + theory)).abs() < 0.01);
+        assert_eq!((of_one.low, of_one.high), (1.0, 1.0));
         assert_eq!(found, bootstrap(values.len(), 0.95, mean));
+    }
+
+    #[test]
+    fn draws_without_a_value_do_not_count_until_they_are_most() {
+        let unless = |first: fn(u32) -> bool| {
+            bootstrap(10, 0.9, |indices| {
+                vec![if first(indices[0]) {
+                    f64::NAN
+                } else {
+                    f64::from(indices[0])
+                }]
+            })[0]
+        };
+        assert!(unless(|index| index < 3).unwrap().low >= 3.0);
+        assert_eq!(unless(|index| index < 8), None);
     }
 
     #[test]

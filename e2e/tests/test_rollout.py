@@ -1,0 +1,157 @@
+"""Rollouts on the cluster, with requests running all the while: gates, shares, and the ways back."""
+
+import json
+import time
+
+import pytest
+from harness import SYSTEM, apply, get, is_true, kubectl, listing, port_forward, request, wait
+from manifests import eval_run, fine_tune_job, model_deployment, variant
+from test_fine_tune import eventually
+from traffic import Traffic
+
+KIND = "modeldeployment.slipway.dev"
+TUNE = "finetunejob.slipway.dev"
+STICKY = {"sticky": {"header": "x-user-id"}}
+
+
+def canary(*steps: dict, **more) -> dict:
+    return {"canary": {"steps": list(steps)}, **more}
+
+
+def deployment(namespace: str, tune: str, strategy: dict, **more) -> dict:
+    arm = variant("main", 100, {"fineTuneJob": {"name": tune}})
+    return model_deployment("web", namespace, [arm], traffic=STICKY, strategy=strategy, **more)
+
+
+def status(namespace: str) -> dict:
+    return get(KIND, "web", namespace).get("status", {})
+
+
+def rollout(namespace: str) -> dict:
+    return status(namespace)["variants"][0].get("rollout") or {}
+
+
+def annotate(namespace: str, command: str) -> None:
+    kubectl("annotate", KIND, "web", "-n", namespace, f"slipway.dev/{command}=now", "--overwrite")
+
+
+def gate(namespace: str, minimum: float) -> None:
+    run = eval_run("gate", namespace, target=None, dataset={"maxExamples": 60},
+                   thresholds=[{"metric": "accuracy", "min": minimum}])
+    apply(json.dumps(run))
+
+
+@pytest.fixture
+def serving(namespace):
+    """A namespace with two tuned models, the first of which is served."""
+    for name in ("one", "two"):
+        apply(json.dumps(fine_tune_job(name, namespace, hyperparameters={"seed": len(name) + (name == "two")})))
+    for name in ("one", "two"):
+        wait(TUNE, name, namespace, "Complete", 300)
+    apply(json.dumps(deployment(namespace, "one", canary({"setWeight": 100}))))
+    wait(KIND, "web", namespace, "Ready", 180, failed=None)
+    return namespace
+
+
+def roll(namespace: str, *steps: dict, tune: str = "two", **more) -> None:
+    apply(json.dumps(deployment(namespace, tune, canary(*steps, **more))))
+
+
+def test_a_good_revision_passes_its_gate_its_analysis_and_a_person(serving):
+    gate(serving, 0.0)
+    old = status(serving)["variants"][0]["revision"]
+    with port_forward(serving, "service/web", 80) as url, Traffic(url) as traffic:
+        roll(serving, {"eval": {"templateRef": {"name": "gate"}}}, {"setWeight": 30},
+             {"analysis": {"duration": "8s", "minRequests": 10, "metrics": [{"name": "errorRate", "max": 0.01}]}},
+             {"pause": {}}, {"setWeight": 100})
+        eventually("the evaluation", lambda: listing("evalruns.slipway.dev", serving, "slipway.dev/variant=main"), 120)
+        assert set(traffic.revisions) <= {old, None}, "no traffic before the gate"
+        # The operator goes away in the middle, and goes on where it was.
+        kubectl("delete", "pod", "-n", SYSTEM, "-l", "app.kubernetes.io/name=slipway", "--wait=false")
+        eventually("the pause", lambda: rollout(serving).get("reason") == "WaitingForPromotion", 300)
+        at = rollout(serving)
+        assert at["weight"] == 30 and at["from"] == old
+        assert "evaluation passed" in at["history"][0] and "accuracy" in at["history"][0]
+        assert "analysis passed: errorRate is 0" in at["history"][2], at["history"]
+        new = at["revision"]
+        traffic.revisions.clear()
+        time.sleep(6)
+        share = traffic.revisions[new] / sum(traffic.revisions.values())
+        assert 0.12 < share < 0.5, traffic.revisions
+        # A user meets one revision only, and a tester the one that he asks for.
+        for user in ("ann", "bob", "eve"):
+            met = {request(f"{url}/predict", {"inputs": "x"}, {"x-user-id": user})[1]["x-slipway-revision"] for _ in range(5)}
+            assert len(met) == 1
+        asked = request(f"{url}/predict", {"inputs": "x"}, {"x-slipway-revision": new})
+        assert asked[1]["x-slipway-revision"] == new
+        annotate(serving, "promote")
+        wait(KIND, "web", serving, "Ready", 180, failed=None)
+        assert status(serving)["variants"][0]["revision"] == new
+        eventually("the rollout's pods to go", lambda: not listing("deployments", serving, "slipway.dev/track=canary"), 60)
+        traffic.revisions.clear()
+        time.sleep(2)
+        assert set(traffic.revisions) == {new}
+    assert set(traffic.codes) == {200}, (traffic.codes, traffic.failures[:5])
+    assert "slipway.dev/promote" not in get(KIND, "web", serving)["metadata"].get("annotations", {})
+    events = kubectl("get", "events", "-n", serving, "-o", "json")
+    reasons = {event["reason"] for event in json.loads(events)["items"]}
+    assert {"RolloutStarted", "EvalPassed", "TrafficShifted", "AnalysisPassed", "Promoted", "RolloutComplete"} <= reasons, reasons
+
+
+def test_a_revision_that_fails_its_gate_never_answers_anyone(serving):
+    gate(serving, 1.0)
+    old = status(serving)["variants"][0]["revision"]
+    with port_forward(serving, "service/web", 80) as url, Traffic(url) as traffic:
+        roll(serving, {"eval": {"templateRef": {"name": "gate"}}}, {"setWeight": 50})
+        eventually("the way back", lambda: rollout(serving).get("phase") == "RolledBack", 300)
+        at = rollout(serving)
+        assert at["reason"] == "EvalFailed" and "misses min 1" in at["message"], at
+        assert is_true(get(KIND, "web", serving), "RolledBack") and is_true(get(KIND, "web", serving), "Stalled")
+        eventually("the rollout's pods to go", lambda: not listing("deployments", serving, "slipway.dev/track=canary"), 60)
+        # The revision before is what the spec asks for again: all is well.
+        roll(serving, {"setWeight": 100}, tune="one")
+        wait(KIND, "web", serving, "Ready", 60, failed=None)
+    assert set(traffic.codes) == {200}, (traffic.codes, traffic.failures[:5])
+    assert set(traffic.revisions) <= {old}, traffic.revisions
+
+
+def test_crash_abort_edit_and_missing_template(serving):
+    old = status(serving)["variants"][0]["revision"]
+    with port_forward(serving, "service/web", 80) as url, Traffic(url) as traffic:
+        traffic.stage = "a model that cannot be served"
+        broken = deployment(serving, "two", canary({"setWeight": 50}))
+        broken["spec"]["variants"][0]["model"] = {"hub": {"repo": "acme/smollm2-135m-instruct"}}
+        apply(json.dumps(broken))
+        eventually("the way back", lambda: rollout(serving).get("reason") == "RevisionFailed", 180)
+        assert "lassif" in rollout(serving)["message"]
+
+        traffic.stage = "an edit in the middle"
+        roll(serving, {"setWeight": 50}, {"pause": {}})
+        eventually("the pause", lambda: rollout(serving).get("reason") == "WaitingForPromotion", 180)
+        first = rollout(serving)["revision"]
+        edited = deployment(serving, "two", canary({"setWeight": 20}, {"pause": {}}))
+        edited["spec"]["variants"][0]["resources"]["limits"]["memory"] = "900Mi"
+        apply(json.dumps(edited))
+        def paused_again():
+            now = rollout(serving)
+            return now.get("reason") == "WaitingForPromotion" and now["revision"] != first
+
+        eventually("the second pause", paused_again, 180)
+        at = rollout(serving)
+        assert at["from"] == old and at["weight"] == 20
+
+        traffic.stage = "abort"
+        annotate(serving, "abort")
+        eventually("the way back", lambda: rollout(serving).get("reason") == "Aborted", 60)
+        eventually("the annotation to go", lambda: "slipway.dev/abort" not in
+                   get(KIND, "web", serving)["metadata"].get("annotations", {}), 60)
+        time.sleep(3)
+        traffic.revisions.clear()
+        time.sleep(2)
+        assert set(traffic.revisions) == {old}
+
+        traffic.stage = "no template"
+        roll(serving, {"eval": {"templateRef": {"name": "nobody"}}})
+        eventually("the reason", lambda: rollout(serving).get("reason") == "EvalTemplate", 120)
+        assert "there is no EvalRun nobody" in rollout(serving)["message"]
+    assert set(traffic.codes) == {200}, (traffic.codes, traffic.failures[:5])

@@ -1,0 +1,81 @@
+//! The split as the routers read it. Pure: no client.
+
+use slipway_contract::{RouteCanary, RouteTable, RouteVariant};
+
+use super::{
+    desired::{HTTP_PORT, object_name},
+    inputs::{Inputs, VariantInput},
+    plan::{self, Plan},
+    rollout,
+    server::{self, Track},
+};
+use crate::{
+    crd::{ModelDeployment, RolloutStatus},
+    names,
+};
+
+/// The split that `plan` comes to.
+pub fn table(object: &ModelDeployment, plan: &Plan<'_>) -> RouteTable {
+    build(
+        object,
+        plan.arms.iter().map(|arm| (arm.input, arm.rollout.as_ref())),
+    )
+}
+
+/// Version of the split that the status asks for: what routers say that have taken it over.
+pub fn version(object: &ModelDeployment, inputs: &Inputs<'_>) -> String {
+    let rollout = |input: &VariantInput<'_>| plan::known(object, &input.spec.name)?.rollout.as_ref();
+    build(
+        object,
+        inputs.variants.iter().map(|input| (input, rollout(input))),
+    )
+    .version
+}
+
+fn has_pods(rollout: &RolloutStatus, input: &VariantInput<'_>) -> bool {
+    rollout::intent(Some(rollout), input.spec.replicas).canary_replicas > 0
+}
+
+/// A variant without any pods yet is listed too: the router gives its share to the ready ones until it answers.
+fn build<'a>(
+    object: &ModelDeployment,
+    arms: impl Iterator<Item = (&'a VariantInput<'a>, Option<&'a RolloutStatus>)>,
+) -> RouteTable {
+    let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
+    let url = |service: &str| format!("http://{service}.{namespace}.svc:{HTTP_PORT}");
+    let mut window = String::new();
+    let variants = arms
+        .map(|(input, rollout)| {
+            let rollout = rollout.filter(|rollout| plan::is_active(rollout));
+            if let Some(rollout) = rollout {
+                window += &rollout::window(rollout, &object.spec.strategy);
+            }
+            let name = &input.spec.name;
+            let service = |track, revision: &str| url(&server::name(object, name, track, revision));
+            RouteVariant {
+                name: name.clone(),
+                weight: input.spec.traffic_percent,
+                url: service(Track::Stable, ""),
+                // While the arm's own pods become the new revision, both answer there under the old one's name.
+                revision: rollout.map_or_else(|| input.serving_revision(), |rollout| rollout.from.clone()),
+                canary: rollout
+                    .filter(|rollout| has_pods(rollout, input))
+                    .map(|rollout| RouteCanary {
+                        url: service(Track::Canary, &rollout.revision),
+                        revision: rollout.revision.clone(),
+                        percent: rollout.weight,
+                        mirror_percent: rollout.mirror,
+                    }),
+            }
+        })
+        .collect();
+    let mut table = RouteTable {
+        variants,
+        sticky: object.spec.traffic.sticky.clone(),
+        version: String::new(),
+        window,
+        experiment: None,
+    };
+    table.version = names::digest(&(object_name(object), &table));
+    table
+}
