@@ -38,7 +38,15 @@ WRONG = {
     "sticky by two things": (
         lambda ns: model_deployment("x", ns, [variant("a", 100, HUB_MODEL)],
                                     traffic={"sticky": {"header": "x", "cookie": "y"}}), "exactly one of"),
-    "perplexity of a classifier": (lambda ns: eval_run("x", ns, metrics=[{"name": "perplexity"}]), "perplexity"),
+    "perplexity of a classifier": (lambda ns: eval_run("x", ns, metrics=[{"name": "perplexity"}]), "fit the task"),
+    "a rollout step that is two": (
+        lambda ns: model_deployment("x", ns, [variant("a", 100, HUB_MODEL)],
+                                    strategy={"canary": {"steps": [{"setWeight": 5, "pause": {}}]}}), "exactly one of"),
+    "an analysis longer than its deadline": (
+        lambda ns: model_deployment("x", ns, [variant("a", 100, HUB_MODEL)], strategy={
+            "progressDeadline": "1m", "canary": {"steps": [
+                {"analysis": {"duration": "2m", "metrics": [{"name": "errorRate", "max": 0.1}]}}]}}),
+        "longer than progressDeadline"),
     "a threshold without a bound": (
         lambda ns: eval_run("x", ns, thresholds=[{"metric": "accuracy"}]), "min, max or both"),
     "a threshold on what is not measured": (

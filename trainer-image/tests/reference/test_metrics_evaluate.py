@@ -16,6 +16,11 @@ sacrebleu = pytest.importorskip("sacrebleu")
 scorer = pytest.importorskip("rouge_score.rouge_scorer")
 
 EOS = 2
+# Says what comes before an answer and what ends it, as templates of real models do.
+TEMPLATE = (
+    "{% for m in messages %}{% if m.role == 'assistant' %}[CLS] {{ m.content }} [EOS] {% else %}{{ m.content }} {% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}[CLS] {% endif %}"
+)
 
 
 def evaluate(directory, config):
@@ -39,15 +44,18 @@ def write_rows(directory, rows):
     return {"source": {"path": str(directory)}}
 
 
-@pytest.mark.parametrize("batch", [1, 4])
-def test_answers_and_their_figures(tmp_path, batch):
+@pytest.mark.parametrize(("batch", "shape"), [(1, "plain"), (4, "plain"), (4, "template"), (4, "messages")])
+def test_answers_and_their_figures(tmp_path, batch, shape):
     write_model(tmp_path / "llama", "llama")
+    if shape != "plain":
+        (tmp_path / "llama/tokenizer_config.json").write_text(json.dumps({"chat_template": TEMPLATE, "eos_token": "[EOS]"}))
+    begin = "" if shape == "plain" else " [CLS]"
     model = tf.AutoModelForCausalLM.from_pretrained(tmp_path / "llama").eval()
     tok = tokenizer(special=False)
     rows, expected = [], []
     for n in range(9):
         prompt = " ".join(WORDS[(n * 7 + k * 3) % len(WORDS)] for k in range(1 + n % 4))
-        ids = torch.tensor([tok.encode(prompt).ids])
+        ids = torch.tensor([tok.encode(prompt + begin).ids])
         out = model.generate(ids, max_new_tokens=10, do_sample=False, eos_token_id=EOS, pad_token_id=0, attention_mask=torch.ones_like(ids))
         answer = [id for id in out[0, ids.shape[1] :].tolist() if id != EOS]
         expected.append(tok.decode(answer, skip_special_tokens=True))
@@ -55,11 +63,12 @@ def test_answers_and_their_figures(tmp_path, batch):
         # References that the model meets, nearly meets and misses.
         reference = [words, words[:3] + ["today"] + words[4:], words[5:] + words[:5]][n % 3] or ["today"]
         rows.append({"prompt": prompt, "completion": " ".join(reference)})
+    turns = [[{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": row["completion"]}] for row in rows]
     names = ["exactMatch", "squadF1", "bleu", "sacrebleu", "chrf", "ter", "rouge1", "rouge2", "rougeL", "rougeLsum", "perplexity", "bitsPerByte"]
     outcome, predictions = evaluate(tmp_path, {
         "target": {"model": {"path": str(tmp_path / "llama")}},
         "task": "CausalLM",
-        "dataset": write_rows(tmp_path / "data", rows),
+        "dataset": write_rows(tmp_path / "data", [{"messages": turn} for turn in turns] if shape == "messages" else rows),
         "metrics": [{"name": name} for name in names],
         "thresholds": [{"metric": "chrf", "min": 1.0}, {"metric": "ter", "max": 500.0}],
         "maxNewTokens": 10,
@@ -88,7 +97,7 @@ def test_answers_and_their_figures(tmp_path, batch):
     # Each reference with the token that ends it; only its own text counts as bytes.
     nats = tokens = size = 0
     for row in rows:
-        prompt, answer = tok.encode(row["prompt"]).ids, tok.encode(row["completion"]).ids
+        prompt, answer = tok.encode(row["prompt"] + begin).ids, tok.encode(row["completion"]).ids
         ids = torch.tensor([prompt + answer + [EOS]])
         with torch.no_grad():
             scores = model(ids).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
