@@ -15,6 +15,7 @@ from harness import (  # noqa: E402
 )
 
 NAMESPACE = "models"
+KINDS = [f"{kind}.slipway.dev" for kind in ("finetunejobs", "evalruns", "modeldeployments")]
 REPORT: list[str] = []
 
 
@@ -155,7 +156,8 @@ def main() -> None:
 
 def fresh() -> None:
     """Removes what an earlier run of the demo left, so that the whole way is shown again."""
-    left = json.loads(kubectl("get", "slipway", "-n", NAMESPACE, "-o", "json"))["items"]
+    # By their full names: kubectl asks for kinds that it does not know anew, and for categories it does not.
+    left = json.loads(kubectl("get", ",".join(KINDS), "-n", NAMESPACE, "-o", "json"))["items"]
     if left:
         with step("objects of an earlier run removed"):
             kubectl("delete", "finetunejobs.slipway.dev,evalruns.slipway.dev,modeldeployments.slipway.dev", "--all",
