@@ -144,7 +144,7 @@ def main() -> None:
         card(hub)
         traffic()
         chat()
-    print("\n" + kubectl("get", "slipway", "-n", NAMESPACE))
+    print("\n" + kubectl("get", ",".join(KINDS), "-n", NAMESPACE))
     print("Report")
     for line in REPORT:
         print(f"  {line}")
@@ -160,7 +160,7 @@ def fresh() -> None:
     left = json.loads(kubectl("get", ",".join(KINDS), "-n", NAMESPACE, "-o", "json"))["items"]
     if left:
         with step("objects of an earlier run removed"):
-            kubectl("delete", "finetunejobs.slipway.dev,evalruns.slipway.dev,modeldeployments.slipway.dev", "--all",
+            kubectl("delete", ",".join(KINDS), "--all",
                     "-n", NAMESPACE, "--cascade=foreground", "--timeout=180s")
 
 
