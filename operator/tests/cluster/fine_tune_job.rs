@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::support::{Cluster, eventually};
+use super::support::{Cluster, at_rest, eventually};
 use k8s_openapi::api::{
     batch::v1::Job,
     core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret},
@@ -177,11 +177,7 @@ async fn children_come_once_survive_a_restart_and_go_with_their_owner() {
     // Settled, if waiting for an image is: nothing is written while nothing changes.
     let child = children.get("tune-train").await.unwrap();
     assert_eq!(child.uid(), first.uid(), "a restart creates no second Job");
-    tokio::time::sleep(Duration::from_secs(20)).await;
-    assert_eq!(
-        jobs.get("tune").await.unwrap().resource_version(),
-        settled.resource_version()
-    );
+    at_rest(&jobs, "tune", Duration::from_secs(20)).await;
     assert_eq!(
         children.get("tune-train").await.unwrap().metadata.generation,
         child.metadata.generation

@@ -162,3 +162,24 @@ where
         serde_json::to_string_pretty(&last).unwrap()
     );
 }
+
+/// Waits until nothing has written `name` for `still`, and says what wrote when that does not come: a controller in a
+/// hot loop never comes to rest.
+pub async fn at_rest<K>(api: &Api<K>, name: &str, still: Duration) -> K
+where
+    K: kube::Resource + Clone + std::fmt::Debug + serde::Serialize + serde::de::DeserializeOwned,
+{
+    let mut before = api.get(name).await.unwrap();
+    for _ in 0..5 {
+        tokio::time::sleep(still).await;
+        let now = api.get(name).await.unwrap();
+        if now.resource_version() == before.resource_version() {
+            return now;
+        }
+        before = now;
+    }
+    panic!(
+        "{name} is still being written: {}",
+        serde_json::to_string_pretty(&before).unwrap()
+    );
+}
