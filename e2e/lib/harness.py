@@ -206,6 +206,11 @@ def cluster_up() -> str:
     """Starts (or finds) the cluster with the images loaded; returns the kubeconfig's path."""
     run("e2e/lib/cluster.sh", "up", timeout=900)
     run("e2e/lib/cluster.sh", "load", timeout=900)
+    return kubeconfig()
+
+
+def kubeconfig() -> str:
+    """The path of the cluster's kubeconfig."""
     return run("e2e/lib/cluster.sh", "kubeconfig").strip()
 
 

@@ -10,4 +10,6 @@ fi
 e2e/lib/cluster.sh up
 e2e/lib/cluster.sh load
 export KUBECONFIG; KUBECONFIG=$(e2e/lib/cluster.sh kubeconfig)
-"${PYTHON:-python3}" -m pytest -q --durations=10 -p no:cacheprovider e2e/tests
+tests=("${PYTHON:-python3}" -m pytest -q --durations=10 -p no:cacheprovider e2e/tests)
+"${tests[@]}" -n 2 --dist loadgroup -m "not alone"
+"${tests[@]}" -m alone

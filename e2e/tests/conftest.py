@@ -1,5 +1,9 @@
-"""One cluster, one Hub and one operator for all tests; a namespace of its own for each test that asks for one."""
+"""One cluster, one Hub and one operator for all tests; a namespace of its own for each test that asks for one.
 
+Tests run side by side (`-n 2`), but for those marked `alone`, which take something away from all others.
+"""
+
+import fcntl
 import os
 import pathlib
 import sys
@@ -11,24 +15,46 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 import harness  # noqa: E402
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "alone: takes away what every test needs, and so runs after the others")
+
+
 @pytest.fixture(scope="session")
-def cluster():
-    os.environ["KUBECONFIG"] = harness.cluster_up()
+def once(tmp_path_factory):
+    """Runs a piece of set-up in the first process that comes to it; the others wait for that and go on."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def run(name, make):
+        with open(shared / f"{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            done = shared / f"{name}.done"
+            if not done.exists():
+                make()
+                done.touch()
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def cluster(once):
+    once("cluster", harness.cluster_up)
+    os.environ["KUBECONFIG"] = harness.kubeconfig()
     return os.environ["KUBECONFIG"]
 
 
 @pytest.fixture(scope="session")
-def hub(cluster):
+def hub(cluster, once):
     """The test Hub in the cluster, seeded; its address from here."""
-    harness.deploy_hub()
+    once("hub", harness.deploy_hub)
     with harness.port_forward("hub", "service/hub", 80) as url:
-        harness.seed_hub(url)
+        once("seed", lambda: harness.seed_hub(url))
         yield url
 
 
 @pytest.fixture(scope="session")
-def operator(cluster, hub):
-    harness.install_operator()
+def operator(cluster, hub, once):
+    once("operator", harness.install_operator)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from harness import SYSTEM, apply, get, helm, install_operator, kubectl
 from manifests import fine_tune_job
 
@@ -18,6 +19,7 @@ def test_the_operator_may_do_what_it_does_and_no_more(operator):
     assert not may("create", "pods/exec") and not may("*", "*") and not may("create", "clusterrolebindings")
 
 
+@pytest.mark.alone
 def test_uninstall_keeps_the_objects_and_install_finds_them_again(namespace):
     apply(json.dumps(fine_tune_job("kept", namespace, suspend=True)))
     helm("uninstall", "slipway", "-n", SYSTEM, "--wait")
