@@ -2,7 +2,7 @@
 # Installs the Debian packages that builds and tests need, where they are missing. Starts no service.
 set -euo pipefail
 needed=(buildah busybox-static ca-certificates cmake containerd containernetworking-plugins crun curl file g++ git
-  iproute2 iptables make pkg-config runc util-linux wordnet-base)
+  iproute2 iptables make pkg-config prometheus runc util-linux wordnet-base)
 missing=()
 for package in "${needed[@]}"; do
   dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")

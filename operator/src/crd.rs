@@ -27,8 +27,8 @@ pub use model_deployment::{
 };
 pub use schema::{CrdError, all, write};
 pub use strategy::{
-    Analysis, AnalysisMetric, Canary, EvalStep, Mirror, OnFailure, Pause, RevisionSources, RolloutPhase,
-    RolloutStatus, RouterMetric, Step, Strategy, Weight, WhenNoCapacity,
+    Analysis, AnalysisMetric, Canary, EvalStep, Mirror, OnFailure, Pause, PrometheusQuery, RevisionSources,
+    RolloutPhase, RolloutStatus, RouterMetric, Step, Strategy, Weight, WhenNoCapacity,
 };
 
 /// The API group of every kind here.

@@ -5,6 +5,7 @@ pub mod desired;
 pub mod gate;
 pub mod inputs;
 pub mod plan;
+pub mod prometheus;
 pub mod rollout;
 pub mod routes;
 pub mod server;

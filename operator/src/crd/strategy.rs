@@ -121,20 +121,38 @@ fn fifty() -> u64 {
     50
 }
 
-/// A bound on a figure of the new revision.
+/// A bound on a figure of the new revision: one that routers measure, or the answer of a Prometheus server.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AnalysisMetric {
-    /// The figure.
-    pub name: RouterMetric,
+    /// A figure that routers measure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<RouterMetric>,
+    /// A figure that a Prometheus server knows, asked for at the end of `duration`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prometheus: Option<PrometheusQuery>,
     /// It must be at most this (a share, or seconds).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0.0))]
     pub max: Option<f64>,
-    /// It must be at most this many times that of the old revision over the same time.
+    /// It must be at least this. For a Prometheus query only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min: Option<f64>,
+    /// It must be at most this many times that of the old revision over the same time. For a figure of the routers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.0))]
     pub max_ratio_to_stable: Option<f64>,
+}
+
+/// An instant query whose answer is one number.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct PrometheusQuery {
+    /// Where the operator reaches the server, over plain HTTP, such as `http://prometheus.monitoring.svc:9090`.
+    #[schemars(length(max = 256), regex(pattern = r"^http://[^\s/?#]+(/[^\s?#]*)?$"))]
+    pub address: String,
+    /// `PromQL` that comes to a scalar or to one series. `{{namespace}}`, `{{name}}`, `{{variant}}`, `{{revision}}`,
+    /// `{{stableRevision}}` and `{{duration}}` (of the analysis, such as `120s`) are replaced.
+    #[schemars(length(min = 1, max = 4096))]
+    pub query: String,
 }
 
 /// What routers measure of each revision. Quantiles come from a histogram whose buckets are 9% wide.
@@ -201,10 +219,28 @@ pub enum WhenNoCapacity {
 fn bounded(schema: &mut Schema) {
     rules(
         schema,
-        &[(
-            "self.all(m, has(m.max) || has(m.maxRatioToStable))",
-            "set max, maxRatioToStable or both for each metric",
-        )],
+        &[
+            (
+                "self.all(m, has(m.name) != has(m.prometheus))",
+                "set exactly one of name and prometheus for each metric",
+            ),
+            (
+                "self.all(m, has(m.max) || has(m.min) || has(m.maxRatioToStable))",
+                "a metric without a bound: set max, maxRatioToStable or, for a Prometheus query, min",
+            ),
+            (
+                "self.all(m, !has(m.name) || !has(m.min))",
+                "min is for Prometheus queries; what routers measure is better the lower it is: set max",
+            ),
+            (
+                "self.all(m, !has(m.prometheus) || !has(m.maxRatioToStable))",
+                "maxRatioToStable is for figures of the routers; write the comparison into the Prometheus query",
+            ),
+            (
+                "self.all(m, !has(m.name) || !has(m.max) || m.max >= 0.0)",
+                "a share or a time is never below 0: set max to 0 or more",
+            ),
+        ],
     );
 }
 

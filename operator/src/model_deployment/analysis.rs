@@ -2,18 +2,21 @@
 
 use slipway_contract::{Histogram, RevisionStats};
 
-use crate::crd::{Analysis, AnalysisMetric, RouterMetric};
+use super::prometheus::Answer;
+use crate::crd::{Analysis, AnalysisMetric, PrometheusQuery, RouterMetric};
 
 /// Two-sided 99.9% normal quantile: an analysis may look many times before its end.
 const Z: f64 = 3.291;
 
-/// What all routers together counted since the analysis began.
+/// What all routers together counted since the analysis began, and what else was asked.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Measured {
     /// The new revision, or its copies while it has no share.
     pub canary: Figures,
     /// The revision before.
     pub stable: Figures,
+    /// What Prometheus servers answered, to the queries as the spec has them.
+    pub answers: Vec<(PrometheusQuery, Answer)>,
 }
 
 /// Figures of one revision.
@@ -82,7 +85,31 @@ impl Measured {
                 canary.map(figures).unwrap_or_default()
             },
             stable: of(stable).map(figures).unwrap_or_default(),
+            answers: Vec::new(),
         }
+    }
+
+    /// Why a Prometheus server has not answered yet, which may mend itself.
+    fn unanswered(&self, asked: &Analysis) -> Option<String> {
+        let queries = asked
+            .metrics
+            .iter()
+            .filter_map(|metric| metric.prometheus.as_ref());
+        let mut waits = queries.filter_map(|query| match self.answer(query) {
+            None => Some(format!("waits for the answer of Prometheus at {}", query.address)),
+            Some(Answer::Unreachable(why)) => {
+                Some(format!("Prometheus at {} does not answer: {why}", query.address))
+            }
+            Some(Answer::Value(_) | Answer::Unusable(_)) => None,
+        });
+        waits.next()
+    }
+
+    fn answer(&self, query: &PrometheusQuery) -> Option<&Answer> {
+        let mut answers = self.answers.iter();
+        answers
+            .find(|(asked, _)| asked == query)
+            .map(|(_, answer)| answer)
     }
 }
 
@@ -129,6 +156,12 @@ pub fn judge(asked: &Analysis, measured: &Measured, ended: bool) -> Judged {
             ),
         };
     }
+    if let Some(message) = measured.unanswered(asked) {
+        return Judged {
+            finding: Finding::Measuring,
+            message,
+        };
+    }
     let held: Vec<(Finding, String)> = asked
         .metrics
         .iter()
@@ -149,34 +182,66 @@ pub fn judge(asked: &Analysis, measured: &Measured, ended: bool) -> Judged {
     }
 }
 
-/// One bound: whether it is met, and the figures.
+/// One metric: whether its bounds are met, and the figures.
 fn hold(metric: &AnalysisMetric, measured: &Measured) -> (Finding, String) {
-    let name = metric.name.as_str();
-    let Some(value) = measured.canary.value(metric.name) else {
-        return (Finding::Inconclusive, format!("{name} was not measured"));
+    let (name, value) = match (metric.name, &metric.prometheus) {
+        (Some(name), _) => (
+            name.as_str().to_owned(),
+            measured
+                .canary
+                .value(name)
+                .ok_or_else(|| "was not measured".to_owned()),
+        ),
+        (None, Some(query)) => (
+            format!("`{}`", query.query),
+            match measured.answer(query) {
+                Some(Answer::Value(value)) => Ok(*value),
+                Some(Answer::Unusable(why) | Answer::Unreachable(why)) => {
+                    Err(format!("cannot be judged: {why}"))
+                }
+                None => Err("was not asked".to_owned()),
+            },
+        ),
+        (None, None) => (
+            "a metric".to_owned(),
+            Err("names no figure; set name or prometheus".to_owned()),
+        ),
+    };
+    let value = match value {
+        Ok(value) => value,
+        Err(why) => return (Finding::Inconclusive, format!("{name} {why}")),
     };
     let mut finding = Finding::Passed;
     let mut said = vec![format!("{name} is {}", figure(value))];
-    let word = |met| if met { "within" } else { "above" };
-    if let Some(max) = metric.max {
-        let met = value <= max;
-        said.push(format!("{} max {}", word(met), figure(max)));
+    let mut bound = |met: bool, text: String| {
+        said.push(text);
         if !met {
             finding = Finding::Failed;
         }
+    };
+    if let Some(max) = metric.max {
+        let met = value <= max;
+        bound(
+            met,
+            format!("{} max {}", if met { "within" } else { "above" }, figure(max)),
+        );
     }
-    let stable = measured.stable.value(metric.name);
+    if let Some(min) = metric.min {
+        let met = value >= min;
+        bound(
+            met,
+            format!("{} min {}", if met { "at least" } else { "below" }, figure(min)),
+        );
+    }
+    let stable = metric.name.and_then(|name| measured.stable.value(name));
     match (metric.max_ratio_to_stable, stable) {
         (Some(ratio), Some(stable)) => {
             let met = value <= stable * ratio;
-            said.push(format!(
-                "{} {ratio} times the old revision's {}",
-                word(met),
-                figure(stable)
-            ));
-            if !met {
-                finding = Finding::Failed;
-            }
+            let word = if met { "within" } else { "above" };
+            bound(
+                met,
+                format!("{word} {ratio} times the old revision's {}", figure(stable)),
+            );
         }
         (Some(_), None) => {
             said.push("and the old revision answered nothing to compare it with".into());
@@ -191,7 +256,10 @@ fn hold(metric: &AnalysisMetric, measured: &Measured) -> (Finding, String) {
 
 /// Whether the whole interval of the error rate (Wilson) lies above its bound.
 fn certainly_missed(metric: &AnalysisMetric, canary: &Figures, min_requests: u64) -> bool {
-    let Some(max) = metric.max.filter(|_| metric.name == RouterMetric::ErrorRate) else {
+    let Some(max) = metric
+        .max
+        .filter(|_| metric.name == Some(RouterMetric::ErrorRate))
+    else {
         return false;
     };
     canary.requests >= min_requests && lowest_rate(canary.errors, canary.requests) > max
@@ -303,6 +371,7 @@ mod tests {
         let slower = Measured {
             canary: figures(50, 0, 200),
             stable: figures(50, 0, 100),
+            ..Measured::default()
         };
         let judged = judge(&relative, &slower, true);
         assert_eq!(judged.finding, Finding::Failed);
@@ -314,6 +383,7 @@ mod tests {
         let like = Measured {
             canary: figures(50, 0, 110),
             stable: figures(50, 0, 100),
+            ..Measured::default()
         };
         assert_eq!(judge(&relative, &like, true).finding, Finding::Passed);
         let alone = Measured {
@@ -338,6 +408,43 @@ mod tests {
             (7, 2, 9)
         );
         assert_eq!(Measured::of(&series, "a", "new", "old", false).canary.requests, 0);
+    }
+
+    #[test]
+    fn a_prometheus_answer_is_held_against_its_bounds_once_it_is_there() {
+        let asked = asked(
+            r#"{"duration":"1m","minRequests":10,"metrics":[{"prometheus":{"address":"http://p:9090","query":"up"},"min":0.5,"max":2}]}"#,
+        );
+        let query = asked.metrics[0].prometheus.clone().unwrap();
+        let answered = |answer: Option<Answer>| Measured {
+            canary: figures(50, 0, 10),
+            answers: answer.into_iter().map(|answer| (query.clone(), answer)).collect(),
+            ..Measured::default()
+        };
+        for (answer, finding, said) in [
+            (
+                Some(Answer::Value(1.0)),
+                Finding::Passed,
+                "within max 2, at least min 0.5",
+            ),
+            (Some(Answer::Value(3.0)), Finding::Failed, "above max 2"),
+            (Some(Answer::Value(0.1)), Finding::Failed, "below min 0.5"),
+            (
+                Some(Answer::Unusable("no series".into())),
+                Finding::Inconclusive,
+                "no series",
+            ),
+            (
+                Some(Answer::Unreachable("refused".into())),
+                Finding::Measuring,
+                "refused",
+            ),
+            (None, Finding::Measuring, "waits for the answer"),
+        ] {
+            let judged = judge(&asked, &answered(answer), true);
+            assert_eq!(judged.finding, finding, "{}", judged.message);
+            assert!(judged.message.contains(said), "{}", judged.message);
+        }
     }
 
     #[test]

@@ -3,20 +3,21 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use futures::future::join_all;
+use jiff::Timestamp;
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use kube::{Api, ResourceExt, api::ListParams};
 use slipway_contract::RouterStats;
 
 use super::{
     desired::{METRICS_PORT, object_name},
-    gate, plan,
+    gate, plan, prometheus,
     rollout::{self, Evaluation},
     server,
     status::{is_ready, revision_label},
 };
 use crate::{
     context::Context,
-    crd::{EvalRun, ModelDeployment, RevisionSources, Variant},
+    crd::{EvalRun, ModelDeployment, PrometheusQuery, RevisionSources, Variant},
     names::{self, MODEL_DEPLOYMENT_LABEL, TRACK_LABEL, VARIANT_LABEL},
     sources::{self, Missing, Resolver},
 };
@@ -61,6 +62,8 @@ pub struct VariantInput<'a> {
     pub template: Option<EvalRun>,
     /// How that evaluation goes.
     pub evaluation: Option<Evaluation>,
+    /// What Prometheus servers answered to the analysis that its rollout is at.
+    pub answers: Vec<(PrometheusQuery, prometheus::Answer)>,
 }
 
 /// Which files a variant's sources mean.
@@ -126,6 +129,7 @@ pub async fn read<'a>(
             canary_pods: beside.remove(&spec.name).unwrap_or_default(),
             template,
             evaluation,
+            answers: prometheus::ask(context, object, &spec.name, Timestamp::now()).await,
         });
     }
     let stats = stats(&context.http, &router_pods).await;

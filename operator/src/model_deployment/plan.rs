@@ -247,13 +247,12 @@ fn measured(
     let same = !answers.is_empty() && answers.iter().all(|answer| answer.window == window);
     (same && !window.is_empty()).then(|| {
         let series = RouterStats::merge(answers);
-        Measured::of(
-            &series,
-            &input.spec.name,
-            &rollout.revision,
-            &rollout.from,
-            rollout.weight == 0,
-        )
+        let name = &input.spec.name;
+        let mirrored = rollout.weight == 0;
+        Measured {
+            answers: input.answers.clone(),
+            ..Measured::of(&series, name, &rollout.revision, &rollout.from, mirrored)
+        }
     })
 }
 

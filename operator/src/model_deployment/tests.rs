@@ -73,6 +73,7 @@ pub(super) fn inputs(object: &ModelDeployment) -> Inputs<'_> {
             canary_pods: Vec::new(),
             template: None,
             evaluation: None,
+            answers: Vec::new(),
         }
     });
     Inputs {

@@ -258,7 +258,29 @@ async fn wrong_objects_are_refused_with_what_to_do() {
         (
             MODEL_DEPLOYMENT,
             canary(&json!({"analysis": {"duration": "1m", "metrics": [{"name": "errorRate"}]}})),
-            "set max, maxRatioToStable or both",
+            "a metric without a bound",
+        ),
+        (
+            MODEL_DEPLOYMENT,
+            canary(
+                &json!({"analysis": {"duration": "1m", "metrics": [{"name": "errorRate", "max": 0.1,
+                "prometheus": {"address": "http://p:9090", "query": "up"}}]}}),
+            ),
+            "set exactly one of name and prometheus",
+        ),
+        (
+            MODEL_DEPLOYMENT,
+            canary(
+                &json!({"analysis": {"duration": "1m", "metrics": [{"maxRatioToStable": 2,
+                "prometheus": {"address": "http://p:9090", "query": "up"}}]}}),
+            ),
+            "write the comparison into the Prometheus query",
+        ),
+        (
+            MODEL_DEPLOYMENT,
+            canary(&json!({"analysis": {"duration": "1m", "metrics": [{"max": 2,
+                "prometheus": {"address": "file:///etc/passwd", "query": "up"}}]}})),
+            "address",
         ),
         (
             MODEL_DEPLOYMENT,

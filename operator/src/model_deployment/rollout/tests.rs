@@ -91,6 +91,7 @@ impl World {
             measured: Some(Measured {
                 canary: figures.clone(),
                 stable: figures,
+                ..Measured::default()
             }),
             evaluation: self.evaluation.clone(),
             command: self.command,
