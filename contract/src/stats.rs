@@ -11,6 +11,9 @@ use crate::experiment::Tally;
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RouterStats {
+    /// Names the router's process: another one each time it starts. All counts below started at zero with it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub instance: String,
     /// [`RouteTable::version`](crate::RouteTable::version) of the table in force.
     pub version: String,
     /// [`RouteTable::window`](crate::RouteTable::window) of the table in force.
@@ -256,6 +259,7 @@ mod tests {
                 ..series("r2", 10 * scale)
             };
             RouterStats {
+                instance: String::new(),
                 version: "7".into(),
                 window: "w".into(),
                 series: vec![canary, series("r1", 100 * scale)],

@@ -6,6 +6,7 @@
 mod common;
 #[allow(clippy::duplicated_attributes, reason = "printer columns share attributes")]
 mod eval_run;
+mod experiment;
 #[allow(clippy::duplicated_attributes, reason = "printer columns share attributes")]
 mod fine_tune_job;
 #[allow(clippy::duplicated_attributes, reason = "printer columns share attributes")]
@@ -18,6 +19,7 @@ pub use common::{
     TokenSecretRef,
 };
 pub use eval_run::{BaselineRef, ComparisonStatus, EvalRun, EvalRunSpec, EvalRunStatus, TargetRef};
+pub use experiment::{Experiment, ExperimentRecord, ExperimentStatus, RecordFailure, ScoredBy};
 pub use fine_tune_job::{
     AccessMode, CheckpointSpec, CheckpointVolume, FineTuneJob, FineTuneJobSpec, FineTuneJobStatus, OutputSpec,
 };

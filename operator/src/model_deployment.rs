@@ -2,6 +2,7 @@
 
 pub mod analysis;
 pub mod desired;
+pub mod experiment;
 pub mod gate;
 pub mod inputs;
 pub mod plan;
@@ -29,18 +30,20 @@ use kube::{
 use serde_json::json;
 
 use crate::{
-    apply::{Applier, ApplyError},
+    apply::{Applier, ApplyError, apply_status},
     backoff::spread,
     conditions::{Standing, Summary},
     context::Context,
-    crd::{EvalRun, ModelDeployment},
+    crd::{EvalRun, ModelDeployment, ModelDeploymentStatus},
     names::{MODEL_DEPLOYMENT_LABEL, MODEL_DEPLOYMENT_MANAGER},
     pods,
     runner::{self, ReconcileError},
     sources,
 };
 use desired::Desired;
+use experiment::record::Due;
 use inputs::Inputs;
+use plan::Plan;
 
 /// Name of the controller in logs, metrics and events.
 pub const NAME: &str = "ModelDeployment";
@@ -155,6 +158,10 @@ pub async fn reconcile(object: Arc<ModelDeployment>, context: Arc<Context>) -> R
     for event in &plan.events {
         context.record(&object, event).await;
     }
+    let due = experiment::record::due(&object, &plan.experiment, Timestamp::now());
+    if due == Due::Now {
+        record(&context, &object, &plan, &status).await?;
+    }
     // Only now, since a command that was removed before the status remembers it would be lost.
     if let Some(annotation) = plan.consumed {
         forget(&context, &object, annotation).await?;
@@ -163,9 +170,39 @@ pub async fn reconcile(object: Arc<ModelDeployment>, context: Arc<Context>) -> R
         Standing::Ready | Standing::Suspended => SELDOM,
         Standing::Reconciling | Standing::Stalled | Standing::Failed => SOON,
     };
-    Ok(Action::requeue(spread(
-        plan.look.map_or(soon, |look| look.min(soon)),
-    )))
+    let again = match due {
+        Due::Never => None,
+        Due::In(wait) => Some(wait),
+        Due::Now => Some(SOON),
+    };
+    let looks = plan.look.into_iter().chain(again).chain([soon]);
+    Ok(Action::requeue(spread(looks.min().unwrap_or(soon))))
+}
+
+/// Writes an experiment's winner into the model card, and says in the status what came of it. All else is as it
+/// should be already: a Hub that is away keeps nobody from being served.
+async fn record(
+    context: &Arc<Context>,
+    object: &ModelDeployment,
+    plan: &Plan<'_>,
+    status: &ModelDeploymentStatus,
+) -> Result<(), Error> {
+    let tried = experiment::record::record(context, object, &plan.experiment, Timestamp::now()).await;
+    let Some((experiment, event)) = tried else {
+        return Ok(());
+    };
+    let status = ModelDeploymentStatus {
+        experiment: Some(experiment),
+        ..status.clone()
+    };
+    apply_status(&context.client, MODEL_DEPLOYMENT_MANAGER, object, &status)
+        .await
+        .map_err(Error::Status)?;
+    context.metrics.status_written(NAME);
+    if let Some(event) = &event {
+        context.record(object, event).await;
+    }
+    Ok(())
 }
 
 /// Removes an annotation that was carried out, so that it can be set again.
@@ -191,6 +228,8 @@ async fn apply(applier: &Applier<'_>, inputs: &Inputs<'_>, desired: &Desired) ->
         canaries,
         services,
         evaluations,
+        experiment,
+        forgotten,
         routes,
         version,
         router,
@@ -210,6 +249,13 @@ async fn apply(applier: &Applier<'_>, inputs: &Inputs<'_>, desired: &Desired) ->
     }
     for evaluation in evaluations {
         applier.create_once::<EvalRun>(evaluation).await?;
+    }
+    // Before the split tells of it: an id that routers know is never forgotten, nor given out again.
+    if let Some(name) = forgotten {
+        applier.delete::<ConfigMap>(name).await?;
+    }
+    if let Some(experiment) = experiment {
+        applier.ensure::<ConfigMap>(experiment).await?;
     }
     applier.ensure::<ConfigMap>(routes).await?;
     applier.ensure::<Deployment>(router).await?;

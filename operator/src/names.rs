@@ -57,8 +57,12 @@ pub fn pod_url(pod: &k8s_openapi::api::core::v1::Pod, port: u16) -> Option<Strin
 pub fn digest<T: serde::Serialize>(value: &T) -> String {
     use sha2::{Digest, Sha256};
     let bytes = serde_json::to_vec(value).expect("plain data");
-    let hash = Sha256::digest(&bytes);
-    hash.iter()
-        .take(8)
+    hexadecimal(&Sha256::digest(&bytes)[..8])
+}
+
+/// Two digits a byte.
+pub fn hexadecimal(bytes: &[u8]) -> String {
+    bytes
+        .iter()
         .fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }

@@ -205,3 +205,15 @@ async fn each_revision_of_an_arm_counts_by_itself() {
     );
     assert_eq!(router.revision("r1").await.ready_servers, 0, "it is in no table");
 }
+
+#[tokio::test]
+async fn each_process_has_a_name_of_its_own_which_a_new_table_does_not_change() {
+    let a = Backend::start("a").await;
+    let mut router = Router::start(&table(&a, "1", "w")).await;
+    let first = router.stats().await.instance;
+    assert_eq!(first.len(), 16);
+    router.apply(&table(&a, "2", "x")).await;
+    assert_eq!(router.stats().await.instance, first);
+    let other = Router::start(&table(&a, "1", "w")).await;
+    assert_ne!(other.stats().await.instance, first);
+}

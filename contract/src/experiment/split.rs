@@ -104,12 +104,18 @@ impl Users {
 
     /// Adds what another router, or this one before it restarted, has counted.
     pub fn merge(&mut self, other: &Self) {
-        let indices: Vec<usize> = other.splits.iter().map(|(split, _)| self.index(split)).collect();
-        for ((_, counts), &index) in other.splits.iter().zip(&indices) {
+        for (split, counts) in &other.splits {
+            let index = self.index(split);
             for (sum, count) in self.splits[index].1.iter_mut().zip(counts) {
                 *sum += count;
             }
         }
+        self.merge_places(other);
+    }
+
+    /// Adds who came first to each place, and no requests without a key. To do it again changes nothing.
+    pub fn merge_places(&mut self, other: &Self) {
+        let indices: Vec<usize> = other.splits.iter().map(|(split, _)| self.index(split)).collect();
         for (&place, first) in &other.places {
             let split = indices[first.split];
             self.keep_earlier(place, First { split, ..*first });

@@ -172,18 +172,7 @@ impl Tally {
 
     /// Adds what another router, or this one before it restarted, has counted.
     pub fn merge(&mut self, other: &Self) -> Result<(), MergeError> {
-        let names = |tally: &Self| tally.arms.iter().map(|arm| arm.name.clone()).collect::<Vec<_>>();
-        if self
-            .arms
-            .iter()
-            .map(|arm| &arm.name)
-            .ne(other.arms.iter().map(|arm| &arm.name))
-        {
-            return Err(MergeError {
-                ours: names(self),
-                theirs: names(other),
-            });
-        }
+        self.fits(other)?;
         for (index, (ours, theirs)) in self.arms.iter_mut().zip(&other.arms).enumerate() {
             ours.requests += theirs.requests;
             ours.scores += theirs.scores;
@@ -201,6 +190,24 @@ impl Tally {
         }
         self.users.merge(&other.users);
         Ok(())
+    }
+
+    /// Whether `other` is of the same arms, so that it can be merged.
+    pub(super) fn fits(&self, other: &Self) -> Result<(), MergeError> {
+        let names = |tally: &Self| tally.arms.iter().map(|arm| arm.name.clone()).collect::<Vec<_>>();
+        let (ours, theirs) = (names(self), names(other));
+        if ours == theirs {
+            Ok(())
+        } else {
+            Err(MergeError { ours, theirs })
+        }
+    }
+
+    /// How many requests and scores are in it.
+    pub fn counted(&self) -> (u64, u64) {
+        self.arms.iter().fold((0, 0), |(requests, scores), arm| {
+            (requests + arm.requests, scores + arm.scores)
+        })
     }
 
     /// The mean score of an arm, weighted; none before its first.

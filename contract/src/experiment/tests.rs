@@ -1,6 +1,7 @@
 //! What the tests share.
 
 mod decide;
+mod ledger;
 mod merge;
 mod simulated;
 mod tally;

@@ -6,6 +6,7 @@
 mod edit;
 mod render;
 mod results;
+mod section;
 mod tree;
 
 use std::fmt;

@@ -10,6 +10,7 @@ use slipway_contract::{Sticky, Task};
 
 use super::{
     common::{HubSettings, ModelSource, ResolvedSource, Resources},
+    experiment::{Experiment, ExperimentStatus},
     schema::{LABEL_NAME, OBJECT_NAME, condition_list, named_list, rules},
     strategy::{RolloutStatus, Strategy},
 };
@@ -38,9 +39,16 @@ use super::{
     ),
     printcolumn(name = "Weight", type_ = "string", json_path = ".status.summary"),
     printcolumn(name = "URL", type_ = "string", json_path = ".status.url"),
+    printcolumn(
+        name = "Experiment",
+        type_ = "string",
+        json_path = ".status.experiment.verdict",
+        priority = 1
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = deployment_rules)]
 pub struct ModelDeploymentSpec {
     /// What the models do. Default: told from the models' files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -55,6 +63,9 @@ pub struct ModelDeploymentSpec {
     /// How a changed model takes over its arm.
     #[serde(default)]
     pub strategy: Strategy,
+    /// Compares the variants by what their requests score. Default: no comparison.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub experiment: Option<Experiment>,
     /// Holds every rollout where it is; what serves goes on serving.
     #[serde(default)]
     pub paused: bool,
@@ -143,6 +154,24 @@ fn variant_list(schema: &mut Schema) {
     );
 }
 
+fn deployment_rules(schema: &mut Schema) {
+    rules(
+        schema,
+        &[
+            (
+                "!has(self.experiment) || (self.variants.size() > 1 && self.variants.all(v, !has(v.trafficPercent) || \
+                 v.trafficPercent > 0))",
+                "an experiment compares all variants: list two or more, each with a trafficPercent above 0, or remove \
+                 experiment",
+            ),
+            (
+                "!has(self.experiment) || !has(self.experiment.record) || (has(self.hub) && has(self.hub.tokenSecretRef))",
+                "set hub.tokenSecretRef to a Secret with a token that may write: experiment.record writes to the Hub",
+            ),
+        ],
+    );
+}
+
 fn adapter_list(schema: &mut Schema) {
     named_list(schema);
     rules(
@@ -171,6 +200,9 @@ pub struct ModelDeploymentStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), transform = named_list)]
     pub variants: Vec<VariantStatus>,
+    /// What the experiment between the variants says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub experiment: Option<ExperimentStatus>,
     /// The annotation by which a person last steered a rollout, until it is removed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub handled_command: Option<String>,

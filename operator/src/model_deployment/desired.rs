@@ -19,7 +19,9 @@ use k8s_openapi::{
 };
 
 use super::{
-    ROUTES_KEY, gate,
+    ROUTES_KEY,
+    experiment::{Memory, kept},
+    gate,
     inputs::Resolved,
     plan::Plan,
     routes,
@@ -49,6 +51,10 @@ pub struct Desired {
     pub services: Vec<Service>,
     /// Evaluations that rollouts ask for.
     pub evaluations: Vec<EvalRun>,
+    /// What is kept of an experiment, where that changes.
+    pub experiment: Option<ConfigMap>,
+    /// Name of what was kept of an experiment that is over.
+    pub forgotten: Option<String>,
     /// The split, as the router reads it.
     pub routes: ConfigMap,
     /// Version of the split: routers say it once they follow, and their pods carry it once they were told.
@@ -111,6 +117,11 @@ pub fn desired(object: &ModelDeployment, plan: &Plan<'_>, settings: &Settings) -
         canaries,
         services,
         evaluations,
+        experiment: match &plan.experiment.memory {
+            Memory::Write(kept) => Some(kept.write(object)),
+            Memory::AsIs | Memory::Forget => None,
+        },
+        forgotten: matches!(plan.experiment.memory, Memory::Forget).then(|| kept::name(object)),
         routes: ConfigMap {
             metadata: metadata(object, &format!("{}-routes", object_name(object)), "router", None),
             data: Some(BTreeMap::from([(ROUTES_KEY.to_owned(), text)])),

@@ -4,12 +4,19 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use futures::future::join_all;
 use jiff::Timestamp;
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{ConfigMap, Pod},
+};
 use kube::{Api, ResourceExt, api::ListParams};
 use slipway_contract::RouterStats;
 
 use super::{
     desired::{METRICS_PORT, object_name},
+    experiment::{
+        self, RouterSaid,
+        kept::{self, Kept},
+    },
     gate, plan, prometheus,
     rollout::{self, Evaluation},
     server,
@@ -35,6 +42,8 @@ pub struct Inputs<'a> {
     pub router_pods: Vec<Pod>,
     /// What each ready router says; none of one that did not answer.
     pub stats: Vec<Option<RouterStats>>,
+    /// What is known of the experiment between the variants.
+    pub experiment: experiment::Seen,
 }
 
 impl Inputs<'_> {
@@ -132,13 +141,19 @@ pub async fn read<'a>(
             answers: prometheus::ask(context, object, &spec.name, Timestamp::now()).await,
         });
     }
-    let stats = stats(&context.http, &router_pods).await;
+    let answers = stats(&context.http, &router_pods, object.spec.experiment.is_some()).await;
+    let stats = (answers.iter())
+        .filter(|(pod, _)| is_ready(pod))
+        .map(|(_, stats)| stats.clone())
+        .collect();
+    let experiment = experiment(context, object, answers).await?;
     Ok(Inputs {
         variants,
         orphans: servers.into_values().collect(),
         canaries,
         router_pods,
         stats,
+        experiment,
     })
 }
 
@@ -148,15 +163,59 @@ fn is_canary<K: ResourceExt>(object: &K) -> bool {
     object.labels().get(TRACK_LABEL).map(String::as_str) == Some(server::Track::Canary.as_str())
 }
 
-/// Asks every router that takes requests what it counted, and by which split.
-async fn stats(http: &reqwest::Client, routers: &[Pod]) -> Vec<Option<RouterStats>> {
-    let asked = routers.iter().filter(|pod| is_ready(pod)).map(|pod| async {
-        let url = names::pod_url(pod, METRICS_PORT)?;
-        let answer = http.get(format!("{url}/stats")).send().await.ok()?;
-        let text = answer.error_for_status().ok()?.bytes().await.ok()?;
-        serde_json::from_slice(&text).ok()
-    });
-    join_all(asked).await
+/// Asks every router that takes requests what it counted, and by which split; `all`: also those that do not, or no
+/// longer, since they count until they end.
+async fn stats<'a>(
+    http: &reqwest::Client,
+    routers: &'a [Pod],
+    all: bool,
+) -> Vec<(&'a Pod, Option<RouterStats>)> {
+    let asked = routers.iter().filter(|pod| all || is_ready(pod));
+    join_all(asked.map(|pod| async move { (pod, ask(http, pod).await) })).await
+}
+
+async fn ask(http: &reqwest::Client, router: &Pod) -> Option<RouterStats> {
+    let url = names::pod_url(router, METRICS_PORT)?;
+    let answer = http.get(format!("{url}/stats")).send().await.ok()?;
+    let text = answer.error_for_status().ok()?.bytes().await.ok()?;
+    serde_json::from_slice(&text).ok()
+}
+
+/// What is known of the experiment, where there is one, or was.
+async fn experiment(
+    context: &Context,
+    object: &ModelDeployment,
+    answers: Vec<(&Pod, Option<RouterStats>)>,
+) -> Result<experiment::Seen, sources::Error> {
+    let status = object.status.as_ref();
+    if object.spec.experiment.is_none() && status.is_none_or(|status| status.experiment.is_none()) {
+        return Ok(experiment::Seen::default());
+    }
+    let maps: Api<ConfigMap> = context.namespaced(&object.namespace().unwrap_or_default());
+    // One of the same name that belongs to somebody else is refused when ours is written.
+    let is_ours = |map: &ConfigMap| {
+        let mut owners = map.owner_references().iter();
+        owners.any(|owner| Some(&owner.uid) == object.metadata.uid.as_ref())
+    };
+    let map = maps.get_opt(&kept::name(object)).await?.filter(is_ours);
+    let kept = map.as_ref().and_then(Kept::read);
+    if map.is_some() && kept.is_none() {
+        tracing::warn!(name = %kept::name(object), "this ConfigMap holds no experiment that can be read; another begins");
+    }
+    let key: [u8; 32] = rand::random();
+    Ok(experiment::Seen {
+        is_kept: map.is_some(),
+        kept,
+        routers: answers
+            .into_iter()
+            .map(|(pod, stats)| RouterSaid {
+                pod: pod.uid().unwrap_or_default(),
+                ending: pod.metadata.deletion_timestamp.is_some(),
+                stats,
+            })
+            .collect(),
+        fresh_key: names::hexadecimal(&key),
+    })
 }
 
 /// The template of the evaluation that a rollout is at, and how the evaluation goes.

@@ -8,6 +8,7 @@ use slipway_contract::RouterStats;
 
 use super::{
     analysis::Measured,
+    experiment::{self, Course},
     inputs::{Inputs, Resolved, VariantInput},
     rollout::{self, Arm, CanaryPods, Command, Intent},
     routes, server,
@@ -39,6 +40,8 @@ pub struct Plan<'a> {
     pub handled: Option<String>,
     /// The annotation to remove, since the status remembers it.
     pub consumed: Option<&'static str>,
+    /// How the experiment between the arms goes.
+    pub experiment: Course,
 }
 
 /// What one arm comes to.
@@ -151,10 +154,13 @@ pub fn plan<'a>(
         arm.intent = rollout::intent(arm.rollout.as_ref(), arm.input.spec.replicas);
         arm.held = arm.waits_for.is_some() || arm.rollout.as_ref().is_some_and(|_| !arm.intent.promote);
     }
+    let experiment = experiment::course(object, inputs, &arms, now);
+    events.extend(experiment.events.iter().cloned());
     Plan {
         arms,
         events,
-        look,
+        look: look.into_iter().chain(experiment.look).min(),
+        experiment,
         handled: asked.map(|(_, remembered, _)| remembered),
         consumed,
     }

@@ -4,6 +4,7 @@ use slipway_contract::{RouteCanary, RouteTable, RouteVariant};
 
 use super::{
     desired::{HTTP_PORT, object_name},
+    experiment::{self, Told},
     inputs::{Inputs, VariantInput},
     plan::{self, Plan},
     rollout,
@@ -19,6 +20,7 @@ pub fn table(object: &ModelDeployment, plan: &Plan<'_>) -> RouteTable {
     build(
         object,
         plan.arms.iter().map(|arm| (arm.input, arm.rollout.as_ref())),
+        &plan.experiment.told,
     )
 }
 
@@ -28,6 +30,7 @@ pub fn version(object: &ModelDeployment, inputs: &Inputs<'_>) -> String {
     build(
         object,
         inputs.variants.iter().map(|input| (input, rollout(input))),
+        &experiment::told_before(object, inputs),
     )
     .version
 }
@@ -40,6 +43,7 @@ fn has_pods(rollout: &RolloutStatus, input: &VariantInput<'_>) -> bool {
 fn build<'a>(
     object: &ModelDeployment,
     arms: impl Iterator<Item = (&'a VariantInput<'a>, Option<&'a RolloutStatus>)>,
+    told: &Told,
 ) -> RouteTable {
     let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
     let url = |service: &str| format!("http://{service}.{namespace}.svc:{HTTP_PORT}");
@@ -54,7 +58,7 @@ fn build<'a>(
             let service = |track, revision: &str| url(&server::name(object, name, track, revision));
             RouteVariant {
                 name: name.clone(),
-                weight: input.spec.traffic_percent,
+                weight: told.percent(input.spec),
                 url: service(Track::Stable, ""),
                 // While the arm's own pods become the new revision, both answer there under the old one's name.
                 revision: rollout.map_or_else(|| input.serving_revision(), |rollout| rollout.from.clone()),
@@ -74,7 +78,7 @@ fn build<'a>(
         sticky: object.spec.traffic.sticky.clone(),
         version: String::new(),
         window,
-        experiment: None,
+        experiment: told.route.clone(),
     };
     table.version = names::digest(&(object_name(object), &table));
     table

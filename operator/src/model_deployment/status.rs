@@ -8,6 +8,7 @@ use slipway_contract::{Failure, Report, RouterStats, exit};
 use super::{
     ROUTES_ANNOTATION, SERVER_CONTAINER,
     desired::{Desired, object_name},
+    experiment::Told,
     inputs::{Inputs, Resolved},
     plan::{Plan, Planned, known},
     server::{remembered, revision_of},
@@ -34,7 +35,9 @@ pub fn status(
     refused: Option<Summary>,
     now: Timestamp,
 ) -> (ModelDeploymentStatus, Summary) {
-    let variants: Vec<VariantStatus> = plan.arms.iter().map(|arm| variant_status(object, arm)).collect();
+    let variants: Vec<VariantStatus> = (plan.arms.iter())
+        .map(|arm| variant_status(object, arm, &plan.experiment.told))
+        .collect();
     let summary = refused.unwrap_or_else(|| overall(inputs, plan, &variants, desired));
     let generation = object.metadata.generation;
     let mut conditions = conditions::summarize(object.conditions(), &summary, generation, now);
@@ -54,6 +57,7 @@ pub fn status(
         url: Some(names::deployment_url(object_name(object), namespace)),
         summary: Some(shares(&variants)),
         variants,
+        experiment: plan.experiment.status.clone(),
         handled_command: plan.handled.clone(),
         conditions,
     };
@@ -74,7 +78,7 @@ fn shares(variants: &[VariantStatus]) -> String {
     shares.join(" ")
 }
 
-fn variant_status(object: &ModelDeployment, arm: &Planned<'_>) -> VariantStatus {
+fn variant_status(object: &ModelDeployment, arm: &Planned<'_>, told: &Told) -> VariantStatus {
     let input = arm.input;
     let live = input.server.as_ref();
     let ready = live
@@ -84,7 +88,7 @@ fn variant_status(object: &ModelDeployment, arm: &Planned<'_>) -> VariantStatus 
     let serving = input.serving_revision();
     let mut status = VariantStatus {
         name: input.spec.name.clone(),
-        traffic_percent: input.spec.traffic_percent,
+        traffic_percent: told.percent(input.spec),
         ready_replicas: ready,
         rollout: arm.rollout.clone(),
         ..VariantStatus::default()

@@ -82,6 +82,7 @@ pub(super) fn inputs(object: &ModelDeployment) -> Inputs<'_> {
         canaries: Vec::new(),
         router_pods: Vec::new(),
         stats: Vec::new(),
+        experiment: crate::model_deployment::experiment::Seen::default(),
     }
 }
 

@@ -96,6 +96,8 @@ async fn wrong_objects_are_refused_with_what_to_do() {
             {"name": names[0], "model": {"hub": {"repo": "a/b"}}, "trafficPercent": first},
             {"name": names[1], "model": {"hub": {"repo": "a/b"}}, "trafficPercent": second}]}))
     };
+    let mut dark = two(100, 0, ["a", "b"]);
+    dark["spec"]["experiment"] = json!({"metric": "success"});
     let metric = |name: &str| spec(json!({"metrics": [{"name": name}]}));
     let cases = [
         (
@@ -287,6 +289,37 @@ async fn wrong_objects_are_refused_with_what_to_do() {
             canary(&json!({"analysis": {"duration": "1h", "metrics": [{"name": "errorRate", "max": 0.1}]}})),
             "an analysis takes longer than progressDeadline",
         ),
+        (
+            MODEL_DEPLOYMENT,
+            spec(json!({"experiment": {"metric": "latency"}})),
+            "set within, for instance 500ms",
+        ),
+        (
+            MODEL_DEPLOYMENT,
+            spec(json!({"experiment": {"metric": "success", "within": "1s"}})),
+            "set within, for instance 500ms",
+        ),
+        (
+            MODEL_DEPLOYMENT,
+            spec(json!({"experiment": {"metric": "latency", "within": "0s"}})),
+            "set within to more than 0s",
+        ),
+        (
+            MODEL_DEPLOYMENT,
+            spec(json!({"experiment": {"metric": "clicks"}})),
+            "supported values: \"feedbackScore\", \"success\", \"latency\", \"timeToFirstToken\"",
+        ),
+        (
+            MODEL_DEPLOYMENT,
+            spec(json!({"experiment": {"metric": "success", "confidence": 1}})),
+            "set confidence to a probability above 0.5",
+        ),
+        (
+            MODEL_DEPLOYMENT,
+            spec(json!({"experiment": {"metric": "success", "record": {"modelCard": {"repo": "a/b"}}}})),
+            "experiment.record writes to the Hub",
+        ),
+        (MODEL_DEPLOYMENT, dark, "an experiment compares all variants"),
     ];
     for (yaml, change, expected) in cases {
         let object = changed(yaml, change.clone());

@@ -11,6 +11,7 @@ use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use slipway_contract::RouterStats;
 use tokio::net::TcpListener;
 
 use super::proxy::Shared;
@@ -53,7 +54,11 @@ fn answer(request: &Request<Incoming>, shared: &Shared, ready: &AtomicBool) -> R
             )
         }
         "/stats" => {
-            let stats = serde_json::to_string(&shared.table.load().stats()).expect("counts are plain data");
+            let stats = RouterStats {
+                instance: shared.instance.clone(),
+                ..shared.table.load().stats()
+            };
+            let stats = serde_json::to_string(&stats).expect("counts are plain data");
             typed("application/json", stats)
         }
         _ => text(

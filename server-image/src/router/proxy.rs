@@ -33,6 +33,8 @@ const REPLAYABLE: u64 = 1 << 20;
 /// What all threads share.
 #[derive(Debug)]
 pub struct Shared {
+    /// Names this process in `/stats`.
+    pub instance: String,
     /// The table in force.
     pub table: ArcSwap<Table>,
     /// Counts and times.

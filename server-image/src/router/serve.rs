@@ -77,6 +77,7 @@ pub async fn run(options: Options) -> Result<(), StartError> {
         .await
         .map_err(StartError::Routes)?;
     let shared = Arc::new(Shared {
+        instance: format!("{:016x}", rand::random::<u64>()),
         table: ArcSwap::from_pointee(table),
         metrics,
     });

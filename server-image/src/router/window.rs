@@ -144,6 +144,7 @@ impl Window {
     pub fn stats(&self, version: &str, ready: impl Fn(&str, &str) -> u64) -> RouterStats {
         let series = self.series.iter();
         RouterStats {
+            instance: String::new(),
             version: version.to_owned(),
             window: self.name.clone(),
             series: series
