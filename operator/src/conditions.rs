@@ -17,6 +17,8 @@ pub mod kind {
     pub const FAILED: &str = "Failed";
     /// A job was told to pause.
     pub const SUSPENDED: &str = "Suspended";
+    /// A metric of a scheduled evaluation left the interval of its reference.
+    pub const DRIFTED: &str = "Drifted";
     /// A revision of a deployment is rolled in.
     pub const PROGRESSING: &str = "Progressing";
     /// The revision that a deployment's spec asks for failed, and the one before serves.

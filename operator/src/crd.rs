@@ -11,6 +11,7 @@ mod experiment;
 mod fine_tune_job;
 #[allow(clippy::duplicated_attributes, reason = "printer columns share attributes")]
 mod model_deployment;
+mod schedule;
 mod schema;
 mod strategy;
 
@@ -26,6 +27,9 @@ pub use fine_tune_job::{
 pub use model_deployment::{
     AdapterRef, ModelDeployment, ModelDeploymentSpec, ModelDeploymentStatus, Traffic, Variant, VariantPhase,
     VariantStatus,
+};
+pub use schedule::{
+    ActiveRun, Answering, MAX_HISTORY, RunFailure, RunRecord, Schedule, Trigger, cron_pattern,
 };
 pub use schema::{CrdError, all, write};
 pub use strategy::{

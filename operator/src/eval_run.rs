@@ -1,7 +1,11 @@
 //! EvalRun: measures a model and judges it. Reconciliation is the steps in this order.
 
 pub mod desired;
+pub mod drift;
 pub mod inputs;
+pub mod monitor;
+pub mod schedule;
+pub mod scheduled;
 pub mod status;
 #[cfg(test)]
 mod tests;
@@ -117,6 +121,9 @@ pub async fn reconcile(object: Arc<EvalRun>, context: Arc<Context>) -> Result<Ac
     };
 
     let now = Timestamp::now();
+    if let Some(schedule) = object.spec.schedule.clone() {
+        return Box::pin(scheduled::reconcile(&context, &applier, object, &schedule, now)).await;
+    }
     let key = format!("missing/{NAME}/{namespace}/{}", object.name_any());
     let sources = match inputs::sources(&context, &object).await? {
         Ok(sources) => sources,
@@ -136,19 +143,7 @@ pub async fn reconcile(object: Arc<EvalRun>, context: Arc<Context>) -> Result<Ac
     // Pinned before anything is built from it: an operator that restarts here must not meet another commit.
     let object = pin(&context, object, &sources, now).await?;
 
-    let desired = desired::desired(&object, &sources, &context.settings);
-    let (told, summary) = match bring_about(&context, &applier, &object, &desired).await {
-        Ok(inputs) => status::derive(&object, &inputs, now),
-        Err(Error::Apply(error)) => match error.refusal() {
-            // What the apiserver refuses by its content stays refused: a person must change something.
-            Some(message) => {
-                let summary = Summary::stalled("Refused", message);
-                (status::unstarted(&object, &summary, now), summary)
-            }
-            None => return Err(Error::Apply(error)),
-        },
-        Err(error) => return Err(error),
-    };
+    let (told, summary, _) = once(&context, &applier, &object, &sources, now).await?;
     report(&context, &object, &told, &summary).await?;
     Ok(match summary.standing {
         Standing::Ready | Standing::Failed => return expire(&applier, &object).await,
@@ -156,6 +151,33 @@ pub async fn reconcile(object: Arc<EvalRun>, context: Arc<Context>) -> Result<Ac
         Standing::Reconciling | Standing::Stalled => Action::requeue(spread(SOON)),
         Standing::Suspended => Action::requeue(spread(SELDOM)),
     })
+}
+
+/// Brings one run on: its children, and what is to be told of them.
+async fn once(
+    context: &Context,
+    applier: &Applier<'_>,
+    object: &EvalRun,
+    sources: &Sources,
+    now: Timestamp,
+) -> Result<(EvalRunStatus, Summary, Inputs), Error> {
+    let desired = desired::desired(object, sources, &context.settings);
+    match bring_about(context, applier, object, &desired).await {
+        Ok(inputs) => {
+            let (told, summary) = status::derive(object, &inputs, now);
+            Ok((told, summary, inputs))
+        }
+        Err(Error::Apply(error)) => match error.refusal() {
+            // What the apiserver refuses by its content stays refused: a person must change something.
+            Some(message) => {
+                let summary = Summary::stalled("Refused", message);
+                let told = status::unstarted(object, &summary, now);
+                Ok((told, summary, Inputs::default()))
+            }
+            None => Err(Error::Apply(error)),
+        },
+        Err(error) => Err(error),
+    }
 }
 
 /// Reads what there is and applies what should be.

@@ -38,6 +38,15 @@ pub fn eval_job(eval_run: &str) -> String {
     format!("{eval_run}-eval")
 }
 
+/// Annotation of an EvalRun with a schedule: start a run now. With the value `reference` it becomes the reference.
+pub const RUN_NOW_ANNOTATION: &str = "slipway.dev/run-now";
+
+/// Name of the Job of one run of an EvalRun's schedule. `number` is of the time: minutes since 1970 where it was due,
+/// as a CronJob names its Jobs, seconds where it was asked for; the pod's hostname then has at most 63 characters.
+pub fn scheduled_job(eval_run: &str, number: i64) -> String {
+    format!("{eval_run}-{number}")
+}
+
 /// The Service of a ModelDeployment, as clients of the cluster call it.
 pub fn deployment_url(model_deployment: &str, namespace: &str) -> String {
     format!("http://{model_deployment}.{namespace}.svc")

@@ -16,6 +16,7 @@ use slipway_contract::{
 
 use super::{
     common::{ClaimRef, DatasetRef, HubSettings, ModelSource, NamedRef, ResolvedSource, Resources},
+    schedule::{ActiveRun, RunRecord, Schedule},
     schema::{OBJECT_NAME, condition_list, frozen, rules},
 };
 
@@ -44,6 +45,18 @@ use super::{
     ),
     printcolumn(name = "Verdict", type_ = "string", json_path = ".status.verdict"),
     printcolumn(name = "Score", type_ = "string", json_path = ".status.summary"),
+    printcolumn(
+        name = "Drifted",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Drifted\")].status",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Next",
+        type_ = "string",
+        json_path = ".status.nextScheduledTime",
+        priority = 1
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
@@ -79,6 +92,10 @@ pub struct EvalRunSpec {
     /// Where the results are written down. Default: only in the status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub record: Option<Record>,
+    /// Measures again and again, keeps a history, and says in the condition Drifted when a figure leaves where it
+    /// was at first. Each run looks branches up anew. Such a run is never Complete. Default: it measures once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Schedule>,
     /// Seconds that the pod may run; then the run fails. Default: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
@@ -224,6 +241,15 @@ fn spec_rules(schema: &mut Schema) {
                 "!has(self.record) || has(self.hub.tokenSecretRef)",
                 "set hub.tokenSecretRef to a Secret with a token that may write: record writes to the Hub",
             ),
+            (
+                "!has(self.schedule) || has(self.target)",
+                "set target, or remove schedule: a template is only ever copied",
+            ),
+            (
+                "has(self.schedule) == has(oldSelf.schedule)",
+                "schedule cannot be added or removed once the run exists (its fields can change, and schedule.suspend \
+                 stops it); create an EvalRun of another name instead",
+            ),
         ],
     );
     for field in [
@@ -293,10 +319,26 @@ pub struct EvalRunStatus {
     /// When it completed or failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub completion_time: Option<Time>,
+    /// The run of the schedule that is under way. What is above describes it, or else the latest that ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub active: Option<ActiveRun>,
+    /// When a run was last started because it was due.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_scheduled_time: Option<Time>,
+    /// When the next run is due.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_scheduled_time: Option<Time>,
+    /// The run that later ones are held against: the first that measured, or the latest that was asked for with
+    /// `slipway.dev/run-now=reference`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reference: Option<RunRecord>,
+    /// The runs that ended, the latest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<RunRecord>,
     /// Pods that failed so far.
     pub failed_attempts: i32,
     /// Ready, Reconciling and Stalled (kstatus), Complete and Failed. A run whose verdict is Failed is Complete:
-    /// it did what it was asked to.
+    /// it did what it was asked to. With a schedule Suspended and Drifted, in place of Complete and Failed.
     #[schemars(transform = condition_list)]
     pub conditions: Vec<Condition>,
 }

@@ -12,7 +12,7 @@ use k8s_openapi::{
 use kube::ResourceExt;
 use slipway_contract::{Baseline, Dataset, EvalConfig, EvalTarget, Provenance};
 
-use super::inputs::Sources;
+use super::{inputs::Sources, monitor};
 use crate::{
     crd::{EvalRun, TargetRef},
     jobs::{self, Blueprint},
@@ -39,7 +39,7 @@ pub struct Desired {
 
 /// Builds every child.
 pub fn desired(object: &EvalRun, sources: &Sources, settings: &Settings) -> Desired {
-    let name = names::eval_job(&object.name_any());
+    let name = monitor::job_name(object);
     let spec = &object.spec;
     let mut mounts = Mounts::new();
     let config = eval_config(object, sources, settings, &mut mounts);

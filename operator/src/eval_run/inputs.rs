@@ -7,14 +7,14 @@ use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
 use kube::{ResourceExt, api::ListParams};
 use slipway_contract::Progress;
 
-use super::Error;
+use super::{Error, monitor};
 use crate::{
     apply::Applier,
     conditions::{self, kind},
     context::Context,
     crd::{BaselineRef, DatasetRef, EvalRun, EvalRunStatus, ModelDeployment, ResolvedSource, TargetRef},
     jobs::{self, Pods},
-    names::{self, EVAL_RUN_LABEL},
+    names::EVAL_RUN_LABEL,
     sources::{self, Found, Missing, Resolver},
 };
 
@@ -241,7 +241,7 @@ pub fn serving(asked: Asked<'_>, deployment: Option<&ModelDeployment>) -> Result
 pub async fn read(context: &Context, applier: &Applier<'_>, object: &EvalRun) -> Result<Inputs, Error> {
     let name = object.name_any();
     let namespace = object.namespace().unwrap_or_default();
-    let job = applier.get::<Job>(&names::eval_job(&name)).await?;
+    let job = applier.get::<Job>(&monitor::job_name(object)).await?;
     let ours = ListParams::default().labels(&format!("{EVAL_RUN_LABEL}={name}"));
     let listed = context.namespaced::<Pod>(&namespace).list(&ours).await;
     let all_pods = listed.map_err(sources::Error::Api)?.items;

@@ -54,9 +54,23 @@ pub fn template(object: &EvalRun, now: Timestamp) -> (EvalRunStatus, Summary) {
     (status, summary)
 }
 
-fn conclude(status: &mut EvalRunStatus, object: &EvalRun, summary: &Summary, now: Timestamp) {
+/// Lays `summary` over the conditions. One with a schedule goes on, and so is never Complete.
+pub fn conclude(status: &mut EvalRunStatus, object: &EvalRun, summary: &Summary, now: Timestamp) {
     let generation = object.metadata.generation;
     status.observed_generation = generation;
+    if object.spec.schedule.is_some() {
+        status.conditions = conditions::summarize(&status.conditions, summary, generation, now);
+        let suspended = summary.standing == Standing::Suspended;
+        conditions::set(
+            &mut status.conditions,
+            kind::SUSPENDED,
+            suspended,
+            summary,
+            generation,
+            now,
+        );
+        return;
+    }
     status.conditions = conditions::summarize_job(&status.conditions, summary, generation, now);
     // An evaluation has no pause.
     status
@@ -168,7 +182,7 @@ fn completed(status: &mut EvalRunStatus, inputs: &Inputs) -> Summary {
 }
 
 /// `accuracy 0.7421 ±0.0310`: the interval's half width, since Wilson's is not centred on the value.
-fn score(result: &MetricResult) -> String {
+pub fn score(result: &MetricResult) -> String {
     let interval = result.confidence_interval;
     format!(
         "{} {:.4} ±{:.4}",

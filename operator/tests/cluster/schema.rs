@@ -231,6 +231,21 @@ async fn wrong_objects_are_refused_with_what_to_do() {
             "set exactly one of: model, deployment",
         ),
         (
+            EVAL_RUN,
+            spec(json!({"schedule": {"cron": "60 3 * * *"}})),
+            "give five fields (minute 0-59",
+        ),
+        (
+            EVAL_RUN,
+            spec(json!({"schedule": {"cron": "@every 5m"}})),
+            "give five fields (minute 0-59",
+        ),
+        (
+            EVAL_RUN,
+            spec(json!({"target": null, "schedule": {"cron": "@daily"}})),
+            "set target, or remove schedule",
+        ),
+        (
             MODEL_DEPLOYMENT,
             two(60, 30, ["a", "b"]),
             "so that they add up to 100",
@@ -426,6 +441,16 @@ async fn what_belongs_to_a_result_cannot_change_and_the_rest_can() {
     )
     .unwrap_err();
     assert!(refused.contains("thresholds cannot change"), "{refused}");
+    let scheduled = spec(json!({"schedule": {"cron": "@daily"}}));
+    let refused = refusal(
+        runs.patch("gate", &PatchParams::default(), &Patch::Merge(&scheduled))
+            .await,
+    )
+    .unwrap_err();
+    assert!(
+        refused.contains("schedule cannot be added or removed"),
+        "{refused}"
+    );
     let deployments = cluster.dynamic("ModelDeployment");
     deployments
         .create(&PostParams::default(), &made(MODEL_DEPLOYMENT))
