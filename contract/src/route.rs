@@ -87,6 +87,20 @@ pub struct RouteVariant {
     /// A revision that is being rolled in beside `revision`, inside this arm's share.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canary: Option<RouteCanary>,
+    /// Requests wait here while no server of the arm is ready, as one that is scaled to zero has none. Default: they
+    /// go to the other arms.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Hold>,
+}
+
+/// How requests wait for the first server of their arm.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hold {
+    /// The longest that one waits, above 0. After that it is answered with 503.
+    pub seconds: u32,
+    /// The most that wait in one router at a time, above 0. More are answered with 503 at once.
+    pub limit: u32,
 }
 
 /// A revision on trial inside an arm.
@@ -127,6 +141,7 @@ mod tests {
         let table: RouteTable = serde_json::from_str(text).unwrap();
         assert_eq!((table.version.as_str(), table.window.as_str()), ("", ""));
         assert_eq!((&table.variants[0].canary, &table.experiment), (&None, &None));
+        assert_eq!(table.variants[0].hold, None);
         assert_eq!(serde_json::to_string(&table).unwrap(), text);
     }
 

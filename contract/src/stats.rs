@@ -47,6 +47,7 @@ impl RouterStats {
                 .or_insert_with(|| RevisionStats {
                     variant: series.variant.clone(),
                     revision: series.revision.clone(),
+                    idle_seconds: u64::MAX,
                     ..RevisionStats::default()
                 });
             sum.add(&series);
@@ -72,6 +73,11 @@ pub struct RevisionStats {
     pub errors: u64,
     /// Requests under way now, whichever window they began in and whether or not they asked for this revision.
     pub in_flight: u64,
+    /// Requests that wait now for the arm's first server to become ready: see [`Hold`](crate::Hold).
+    pub queued: u64,
+    /// Seconds since a request, or a copy of one, was last under way or waiting, since the router's start where none
+    /// ever was; 0 while one is.
+    pub idle_seconds: u64,
     /// Servers that answer their probe now.
     pub ready_servers: u64,
     /// From the head of a request until the last byte of its answer was handed on, or its client left. Where the
@@ -91,6 +97,8 @@ impl RevisionStats {
         self.requests = self.requests.saturating_add(other.requests);
         self.errors = self.errors.saturating_add(other.errors);
         self.in_flight = self.in_flight.saturating_add(other.in_flight);
+        self.queued = self.queued.saturating_add(other.queued);
+        self.idle_seconds = self.idle_seconds.min(other.idle_seconds);
         self.ready_servers = self.ready_servers.max(other.ready_servers);
         self.latency.merge(&other.latency);
         self.first_byte.merge(&other.first_byte);
@@ -110,6 +118,8 @@ pub struct Mirrored {
     pub errors: u64,
     /// Copies that were not sent because too many were under way.
     pub dropped: u64,
+    /// Copies under way now, whichever window they began in.
+    pub in_flight: u64,
     /// From the sending of a copy until the last byte of its answer.
     pub latency: Histogram,
     /// From the sending of a copy until the first byte of its answer's body.
@@ -121,6 +131,7 @@ impl Mirrored {
         self.requests = self.requests.saturating_add(other.requests);
         self.errors = self.errors.saturating_add(other.errors);
         self.dropped = self.dropped.saturating_add(other.dropped);
+        self.in_flight = self.in_flight.saturating_add(other.in_flight);
         self.latency.merge(&other.latency);
         self.first_byte.merge(&other.first_byte);
     }
@@ -246,6 +257,8 @@ mod tests {
                 requests,
                 errors: scale,
                 in_flight: 2 * scale,
+                queued: 4 * scale,
+                idle_seconds: 10 - scale,
                 ready_servers: scale,
                 latency: histogram(&[(scale as u16, requests)]),
                 ..RevisionStats::default()
@@ -284,6 +297,7 @@ mod tests {
         };
         assert_eq!((stable.requests, canary.requests), (300, 30));
         assert_eq!((canary.errors, canary.in_flight, canary.ready_servers), (3, 6, 2));
+        assert_eq!((canary.queued, canary.idle_seconds), (12, 8));
         assert_eq!(canary.latency, histogram(&[(1, 10), (2, 20)]));
         let mirrored = canary.mirrored.as_ref().unwrap();
         assert_eq!((mirrored.requests, mirrored.dropped), (15, 3));

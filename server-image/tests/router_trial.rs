@@ -228,3 +228,41 @@ async fn at_percent_0_nobody_meets_a_canary_unasked() {
         .await;
     assert_eq!(router.answers(&[]).await, "r2");
 }
+
+#[tokio::test]
+async fn a_canary_that_hangs_costs_its_limit_and_no_request() {
+    let (stable, canary) = servers().await;
+    let router = Router::start_with(
+        &canary_table(&stable, &canary, 100, 0),
+        &["--canary-seconds", "1"],
+    )
+    .await;
+    canary.set_hanging(true);
+    let begun = std::time::Instant::now();
+    echoes(&router, b"hello").await;
+    let took = begun.elapsed().as_secs_f64();
+    assert!((1.0..4.0).contains(&took), "{took} s");
+    eventually("its work was given up", async || canary.cancelled() == 1).await;
+    let r2 = router.revision("r2").await;
+    assert_eq!((r2.requests, r2.errors, r2.in_flight), (1, 1, 0));
+    assert_eq!(router.revision("r1").await.errors, 0);
+    assert_eq!(answers(&router, "r2", 504).await, 1);
+    // Who asks for it by name, or cannot be answered by another, waits.
+    let patient = std::time::Duration::from_millis(2500);
+    let named = router.client.get(&router.url).header(REVISION, "r2");
+    assert!(named.timeout(patient).send().await.unwrap_err().is_timeout());
+    let chunks = futures::stream::iter(["one", "two"].map(Ok::<_, std::io::Error>));
+    let streamed = router
+        .client
+        .post(&router.url)
+        .body(reqwest::Body::wrap_stream(chunks));
+    assert!(streamed.timeout(patient).send().await.unwrap_err().is_timeout());
+    assert_eq!(stable.requests(), 1);
+    stable.set_healthy(false);
+    eventually("only the canary is ready", async || {
+        router.revision("r1").await.ready_servers == 0
+    })
+    .await;
+    let alone = router.client.get(&router.url);
+    assert!(alone.timeout(patient).send().await.unwrap_err().is_timeout());
+}

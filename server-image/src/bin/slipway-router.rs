@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
+use slipway_server::router::proxy::Limits;
 use slipway_server::router::serve::{self, Options, StartError};
 use tracing_subscriber::EnvFilter;
 
@@ -23,13 +24,16 @@ use tracing_subscriber::EnvFilter;
 /// errors and seconds there were since the table's `window` last changed, for a decision on the canary; requests
 /// that ask for a variant or revision by name are not among them.
 ///
+/// While no server of a variant with a `hold` is ready, because it is scaled to zero, its requests wait for the first
+/// one: `limit` of them at most, for `seconds` at most, then 503 with Retry-After.
+///
 /// Exit codes: 0 stopped as told; 2 the command line or the route table is wrong; 4 the address cannot be used or
 /// the system refused something.
 #[derive(Debug, Parser)]
 #[command(name = "slipway-router", version)]
 struct Cli {
     /// Route table, YAML or JSON: variants (name, weight, url, revision, canary (url, revision, percent,
-    /// mirrorPercent)), sticky (header or cookie), version and window.
+    /// mirrorPercent), hold (seconds, limit)), sticky (header or cookie), version and window.
     #[arg(long, value_name = "FILE")]
     routes: PathBuf,
     /// Address for clients.
@@ -50,6 +54,11 @@ struct Cli {
     /// Seconds that a copy of a request for a canary may take, before it counts as an error.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     mirror_seconds: u64,
+    /// Seconds in which a canary must begin its answer to a request that can be sent again; then the variant's stable
+    /// revision is asked instead, and it counts as an error of the canary. Twice the seconds in which the stable
+    /// revision begins 99 of 100 answers, where that is longer.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86400))]
+    canary_seconds: u64,
     /// How log lines look [default: text on a terminal, else json].
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<LogFormat>,
@@ -72,7 +81,10 @@ fn main() -> ExitCode {
         threads: cli.threads.unwrap_or(cores),
         shutdown_delay: Duration::from_secs(cli.shutdown_delay_seconds),
         drain: Duration::from_secs(cli.drain_seconds),
-        mirror_limit: Duration::from_secs(cli.mirror_seconds),
+        limits: Limits {
+            mirror: Duration::from_secs(cli.mirror_seconds),
+            canary: Duration::from_secs(cli.canary_seconds),
+        },
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = match runtime {

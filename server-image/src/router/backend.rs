@@ -15,6 +15,8 @@ use hyper::http::uri::Authority;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
@@ -38,16 +40,19 @@ pub struct Backend {
     pub address: SocketAddr,
     ready: AtomicBool,
     in_flight: AtomicUsize,
+    /// Tells those who wait for any server of its address.
+    changed: Arc<Notify>,
 }
 
 impl Backend {
-    /// One about which nothing is known yet.
-    pub fn new(address: SocketAddr) -> Self {
+    /// One about which nothing is known yet. `changed`: told when it becomes ready.
+    pub fn new(address: SocketAddr, changed: Arc<Notify>) -> Self {
         Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             address,
             ready: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
+            changed,
         }
     }
 
@@ -64,6 +69,9 @@ impl Backend {
     fn set_ready(&self, ready: bool, cause: &str) {
         if self.ready.swap(ready, Ordering::Relaxed) != ready {
             tracing::info!(address = %self.address, ready, cause, "a server changed");
+            if ready {
+                self.changed.notify_waiters();
+            }
         }
     }
 }
@@ -91,6 +99,7 @@ impl Drop for Busy {
 pub struct Target {
     authority: Authority,
     backends: ArcSwap<Vec<Arc<Backend>>>,
+    changed: Arc<Notify>,
 }
 
 impl Target {
@@ -99,12 +108,23 @@ impl Target {
         Self {
             authority,
             backends: ArcSwap::default(),
+            changed: Arc::default(),
         }
     }
 
     /// `host:port`.
     pub fn authority(&self) -> &Authority {
         &self.authority
+    }
+
+    /// Resolves once a server became ready, or whoever waits for one has another reason to look again.
+    pub fn changed(&self) -> Notified<'_> {
+        self.changed.notified()
+    }
+
+    /// Lets those who wait look again.
+    pub fn wake(&self) {
+        self.changed.notify_waiters();
     }
 
     /// Whether some server can answer.
@@ -191,7 +211,7 @@ impl Target {
                     .find(|backend| backend.address == address)
                     .cloned()
                     .unwrap_or_else(|| {
-                        let backend = Arc::new(Backend::new(address));
+                        let backend = Arc::new(Backend::new(address, self.changed.clone()));
                         let probe = probe_for_ever(backend.clone(), self.authority.clone());
                         probers.insert(address, tasks.spawn(probe));
                         backend
@@ -220,6 +240,8 @@ impl Target {
         });
         tracing::info!(host = %self.authority, servers = next.len(), "the servers of an address changed");
         self.backends.store(Arc::new(next));
+        // One of them may have answered its probe before it stood there.
+        self.wake();
     }
 }
 
@@ -301,7 +323,12 @@ mod tests {
         let target = Target::new("h:1".parse().unwrap());
         assert!(!target.has_ready() && target.least_busy().is_none());
         let backends: Vec<_> = (1..=3)
-            .map(|port| Arc::new(Backend::new(SocketAddr::from(([127, 0, 0, 1], port)))))
+            .map(|port| {
+                Arc::new(Backend::new(
+                    SocketAddr::from(([127, 0, 0, 1], port)),
+                    Arc::default(),
+                ))
+            })
             .collect();
         target.backends.store(Arc::new(backends.clone()));
         assert!(target.least_busy().is_none());

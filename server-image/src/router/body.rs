@@ -226,8 +226,10 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
+        let now = Instant::now();
+        self.series.ended(now);
         self.series.in_flight.fetch_sub(1, Relaxed);
-        let elapsed = self.started.elapsed();
+        let elapsed = now.saturating_duration_since(self.started);
         // Without a status the client left. A server that hangs has no answers to be judged by.
         let hung = || self.waiting.is_some_and(|since| since.elapsed() > PATIENCE);
         let error = match self.status {
@@ -267,7 +269,7 @@ mod tests {
         let routes: RouteTable = serde_json::from_str(routes).unwrap();
         let discover = |authority| Arc::new(Target::new(authority));
         let table = Table::build(&routes, None, &Metrics::default(), &HashMap::new(), discover).unwrap();
-        let busy = Busy::new(Arc::new(Backend::new(([127, 0, 0, 1], 1).into())));
+        let busy = Busy::new(Arc::new(Backend::new(([127, 0, 0, 1], 1).into(), Arc::default())));
         let revision = &table.variants[0].stable;
         let mut exchange = Exchange::new(revision, true, busy, Pool::default(), Instant::now());
         end(&mut exchange);

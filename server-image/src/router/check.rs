@@ -50,6 +50,11 @@ pub enum TableError {
         /// The revision of both.
         revision: String,
     },
+    /// A queue that nobody can wait in.
+    #[error(
+        "the variant {0:?} has a hold with 0 seconds or a limit of 0; write 1 or more, or remove the hold"
+    )]
+    Hold(String),
     /// An experiment without a name.
     #[error("the experiment has an empty id; name it, so that its counts start anew with the next")]
     ExperimentUnnamed,
@@ -87,6 +92,12 @@ pub fn check(routes: &RouteTable) -> Result<(), TableError> {
             return Err(TableError::Duplicate(route.name.clone()));
         }
         check_canary(route)?;
+        if route
+            .hold
+            .is_some_and(|hold| hold.seconds == 0 || hold.limit == 0)
+        {
+            return Err(TableError::Hold(route.name.clone()));
+        }
     }
     if routes.variants.iter().all(|route| route.weight == 0) {
         return Err(TableError::NoWeight);

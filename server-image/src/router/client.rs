@@ -10,23 +10,28 @@ const COOKIE_SECONDS: u32 = 30 * 24 * 3600;
 
 /// A client that meets the same arm each time.
 #[derive(Debug)]
-pub enum Client<'a> {
+pub enum Client {
     /// One that a header names.
     Header(HeaderValue),
     /// One that has the cookie.
     Known(Vec<u8>),
     /// One without a cookie yet: its name and the value it gets.
-    New(&'a str, String),
+    New(String, String),
 }
 
-impl<'a> Client<'a> {
+impl Client {
     /// The client of a request, where the table asks for that.
-    pub fn read(key: &'a Key, headers: &HeaderMap, draws: &mut Draws) -> Option<Self> {
+    pub fn read(key: &Key, headers: &HeaderMap, draws: &mut Draws) -> Option<Self> {
         match key {
             Key::None => None,
             Key::Header(name) => headers.get(name).cloned().map(Self::Header),
             Key::Cookie(name) => Some(cookie(headers, name).map_or_else(
-                || Self::New(name, format!("{:016x}{:016x}", draws.draw(), draws.draw())),
+                || {
+                    Self::New(
+                        name.clone(),
+                        format!("{:016x}{:016x}", draws.draw(), draws.draw()),
+                    )
+                },
                 |value| Self::Known(value.to_vec()),
             )),
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Upper bounds of the buckets in seconds: from a classifier's answer to a long generation.
 const BOUNDS: [f64; 16] = [
@@ -26,6 +26,21 @@ impl Histogram {
         let bucket = BOUNDS.partition_point(|&bound| bound < seconds);
         self.buckets[bucket].fetch_add(1, Relaxed);
         self.nanoseconds.fetch_add(duration.as_nanos() as u64, Relaxed);
+    }
+
+    fn p99(&self) -> Option<Duration> {
+        let counts = self.buckets.each_ref().map(|count| count.load(Relaxed));
+        let total: u64 = counts.iter().sum();
+        let mut above = total;
+        let bucket = counts.iter().position(|count| {
+            above -= count;
+            above.saturating_mul(100) <= total
+        })?;
+        (total > 0).then(|| {
+            BOUNDS
+                .get(bucket)
+                .map_or(Duration::MAX, |&bound| Duration::from_secs_f64(bound))
+        })
     }
 
     fn write(&self, out: &mut String, name: &str, labels: &str) {
@@ -54,10 +69,32 @@ pub struct Series {
     pub first_byte: Histogram,
     /// Requests under way.
     pub in_flight: AtomicU64,
-    /// Connections to a server that were refused or broke before an answer.
+    /// Requests that wait for the arm's first server.
+    pub held: Held,
+    /// Since when there is something to be idle.
+    begun: Instant,
+    /// Milliseconds from there until a request or copy last ended.
+    last_end: AtomicU64,
+    /// Connections to a server that were refused or broke before an answer, or that a canary did not begin one on in
+    /// time.
     pub upstream_failures: AtomicU64,
     /// Copies of requests.
     pub mirrored: Mirrored,
+}
+
+/// Requests that waited for their arm's first server, and what became of them.
+#[derive(Debug, Default)]
+pub struct Held {
+    /// Waiting now.
+    pub waiting: AtomicU64,
+    /// Sent to a server, or routed anew because the table changed.
+    pub released: AtomicU64,
+    /// Answered by 503 after the longest wait.
+    pub expired: AtomicU64,
+    /// Answered by 503 because too many waited.
+    pub refused: AtomicU64,
+    /// Its client left.
+    pub left: AtomicU64,
 }
 
 /// What became of the copies of requests that a canary was to get.
@@ -69,6 +106,8 @@ pub struct Mirrored {
     pub failed: AtomicU64,
     /// Not sent, because too many were under way.
     pub dropped: AtomicU64,
+    /// Under way now.
+    pub in_flight: AtomicU64,
 }
 
 impl Default for Series {
@@ -78,6 +117,9 @@ impl Default for Series {
             duration: Histogram::default(),
             first_byte: Histogram::default(),
             in_flight: AtomicU64::new(0),
+            held: Held::default(),
+            begun: Instant::now(),
+            last_end: AtomicU64::new(0),
             upstream_failures: AtomicU64::new(0),
             mirrored: Mirrored::default(),
         }
@@ -85,6 +127,30 @@ impl Default for Series {
 }
 
 impl Series {
+    /// A request, or a copy of one, ended.
+    pub fn ended(&self, now: Instant) {
+        let since = now.saturating_duration_since(self.begun);
+        self.last_end.fetch_max(since.as_millis() as u64, Relaxed);
+    }
+
+    /// How long nothing was under way or waiting; since the series began where nothing ever was.
+    pub fn idle(&self) -> Duration {
+        // Read before the counts: what ends between the two reads shows in one of them.
+        let elapsed = self.begun.elapsed();
+        let counts = [&self.in_flight, &self.held.waiting, &self.mirrored.in_flight];
+        if counts.iter().any(|count| count.load(Relaxed) > 0) {
+            return Duration::ZERO;
+        }
+        elapsed.saturating_sub(Duration::from_millis(self.last_end.load(Relaxed)))
+    }
+
+    /// How soon this revision begins nearly all of its answers, as far as its counts tell: the upper bound of the
+    /// bucket that holds the 99th of a hundred. None where it answered nothing yet, [`Duration::MAX`] beyond the
+    /// last bound.
+    pub fn usual_first_byte(&self) -> Option<Duration> {
+        self.first_byte.p99()
+    }
+
     /// Counts an answer with HTTP status `code`.
     pub fn answered(&self, code: u16) {
         if CODES.contains(&code) {
@@ -168,12 +234,48 @@ impl Metrics {
             let count = series.in_flight.load(Relaxed);
             writeln!(out, "slipway_router_in_flight{{{labels}}} {count}").expect(INFALLIBLE);
         }
+        let name = "slipway_router_queued";
+        head(
+            &mut out,
+            name,
+            "gauge",
+            "Requests that wait for the first server of their arm.",
+        );
+        for (labels, series) in &labelled {
+            let count = series.held.waiting.load(Relaxed);
+            writeln!(out, "{name}{{{labels}}} {count}").expect(INFALLIBLE);
+        }
+        let name = "slipway_router_held_total";
+        head(
+            &mut out,
+            name,
+            "counter",
+            "Requests that waited so: released, expired (503), refused (503, too many waited), left (their client did).",
+        );
+        for (labels, series) in &labelled {
+            let Held {
+                waiting: _,
+                released,
+                expired,
+                refused,
+                left,
+            } = &series.held;
+            for (result, count) in [
+                ("released", released),
+                ("expired", expired),
+                ("refused", refused),
+                ("left", left),
+            ] {
+                let count = count.load(Relaxed);
+                writeln!(out, "{name}{{{labels},result=\"{result}\"}} {count}").expect(INFALLIBLE);
+            }
+        }
         let name = "slipway_router_upstream_failures_total";
         head(
             &mut out,
             name,
             "counter",
-            "Connections that were refused or broke before an answer.",
+            "Connections that were refused or broke before an answer, and canaries that did not begin one in time.",
         );
         for (labels, series) in &labelled {
             let count = series.upstream_failures.load(Relaxed);
@@ -191,6 +293,7 @@ impl Metrics {
                 answered,
                 failed,
                 dropped,
+                in_flight: _,
             } = &series.mirrored;
             for (result, count) in [("answered", answered), ("failed", failed), ("dropped", dropped)] {
                 let count = count.load(Relaxed);
@@ -243,6 +346,41 @@ fn escaped(label: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_usual_first_byte_is_that_of_nearly_all_answers() {
+        let series = Series::default();
+        assert_eq!(series.usual_first_byte(), None);
+        for _ in 0..99 {
+            series.first_byte.observe(Duration::from_millis(3));
+        }
+        series.first_byte.observe(Duration::from_secs(20));
+        assert_eq!(series.usual_first_byte(), Some(Duration::from_millis(5)));
+        series.first_byte.observe(Duration::from_secs(20));
+        assert_eq!(series.usual_first_byte(), Some(Duration::from_secs(30)));
+        for _ in 0..2 {
+            series.first_byte.observe(Duration::from_mins(3));
+        }
+        assert_eq!(series.usual_first_byte(), Some(Duration::MAX));
+    }
+
+    #[test]
+    fn a_series_is_idle_while_nothing_is_under_way_or_waits() {
+        let series = Series::default();
+        for count in [
+            &series.in_flight,
+            &series.held.waiting,
+            &series.mirrored.in_flight,
+        ] {
+            std::thread::sleep(Duration::from_millis(2));
+            assert!(series.idle() >= Duration::from_millis(2));
+            count.fetch_add(1, Relaxed);
+            assert_eq!(series.idle(), Duration::ZERO);
+            series.ended(Instant::now());
+            count.fetch_sub(1, Relaxed);
+            assert!(series.idle() < Duration::from_secs(1));
+        }
+    }
 
     #[test]
     fn a_series_outlives_its_table_and_is_told_by_revision() {

@@ -63,6 +63,24 @@ impl Drop for Place {
     }
 }
 
+/// A copy that is under way, for the length of this value's life.
+#[derive(Debug)]
+struct Copied(Arc<Series>);
+
+impl Copied {
+    fn new(series: Arc<Series>) -> Self {
+        series.mirrored.in_flight.fetch_add(1, Relaxed);
+        Self(series)
+    }
+}
+
+impl Drop for Copied {
+    fn drop(&mut self) {
+        self.0.ended(Instant::now());
+        self.0.mirrored.in_flight.fetch_sub(1, Relaxed);
+    }
+}
+
 impl Mirror {
     /// A thread without copies yet. `limit`: for a copy, from its sending to the last byte of its answer.
     pub fn new(limit: Duration) -> Self {
@@ -125,6 +143,7 @@ impl Copy {
             window,
             _place,
         } = self;
+        let _copied = Copied::new(series.clone());
         let started = Instant::now();
         let first_byte = || window.mirrored.first_byte.observe(started.elapsed());
         let exchange = exchange(&pool, &target, parts, body, first_byte);
@@ -173,7 +192,7 @@ async fn exchange(
                 return well;
             }
             Err(Failed::Untouched(message)) => (parts, body) = *message,
-            Err(Failed::Spent | Failed::Abandoned) => return false,
+            Err(Failed::Spent | Failed::Late | Failed::Abandoned) => return false,
         }
     }
     false

@@ -1,7 +1,7 @@
 //! `slipway-router`: splits requests over the arms of an A/B test.
 //!
 //! A request meets [`table`] (which arm: [`choose`]), [`variant`] (which revision), [`backend`] (which server of it), and
-//! [`proxy`], which passes head and body on as they come; [`mirror`] sends a canary copies. Each thread has its own
+//! [`proxy`], which passes head and body on as they come, or waits for one ([`hold`]); [`mirror`] sends a canary copies. Each thread has its own
 //! connections ([`pool`]); what they share is read without locks: the table, the servers' readiness, the counters
 //! ([`metrics`] since the start, [`window`] since the table said so), and the scores of an [`experiment`], one tally a thread. [`watch`] follows the table's file.
 
@@ -15,6 +15,7 @@ pub mod client;
 pub mod experiment;
 pub mod feedback;
 pub mod headers;
+pub mod hold;
 pub mod metrics;
 pub mod mirror;
 pub mod pool;

@@ -1,6 +1,7 @@
 //! One request: an arm, a revision, a server, an answer passed on.
 
 use std::cell::RefCell;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -9,7 +10,9 @@ use arc_swap::ArcSwap;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use hyper::header::{HOST, HeaderValue, SET_COOKIE};
+use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
+use tokio::time::timeout;
 
 use super::asked::Asked;
 use super::backend::Busy;
@@ -19,13 +22,14 @@ use super::client::Client;
 use super::experiment::Subject;
 use super::feedback;
 use super::headers::{self, ID, REVISION, VARIANT};
+use super::hold::{self, Place, Woken};
 use super::metrics::Metrics;
 use super::mirror::Mirror;
 use super::pool::Pool;
 use super::refusal::{self, Refusal};
 use super::table::Table;
 use super::upstream::{self, Failed, Tries};
-use super::variant::{Choice, Wish};
+use super::variant::{Choice, Revision, Wish};
 
 /// Bodies up to this size are read whole before a server is asked, so that another can be asked instead, or too.
 const REPLAYABLE: u64 = 1 << 20;
@@ -41,6 +45,15 @@ pub struct Shared {
     pub metrics: Metrics,
 }
 
+/// How long revisions on trial may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// A copy of a request, until the last byte of its answer.
+    pub mirror: Duration,
+    /// A request, until its answer begins. The stable revision's own pace raises it.
+    pub canary: Duration,
+}
+
 /// A thread that answers requests.
 #[derive(Debug)]
 pub struct Worker {
@@ -51,18 +64,31 @@ pub struct Worker {
     /// Apart from `draws`: clients see them, and could tell which come next.
     nonces: RefCell<Draws>,
     number: usize,
+    canary_limit: Duration,
+}
+
+/// A request on its way: its head, as a server gets it, and its body.
+type Message = (Parts, RequestBody);
+
+/// What became of a request under one table.
+enum Outcome {
+    /// A server answered.
+    Answered(Response<ResponseBody>),
+    /// It waited, and another table is in force; it is as good as new.
+    Moved(Message),
 }
 
 impl Worker {
-    /// The thread `number`, without connections yet. `mirror_limit`: what a canary's copy of a request may take.
-    pub fn new(number: usize, shared: Arc<Shared>, mirror_limit: Duration) -> Self {
+    /// The thread `number`, without connections yet.
+    pub fn new(number: usize, shared: Arc<Shared>, limits: Limits) -> Self {
         Self {
             shared,
             pool: Pool::default(),
-            mirror: Mirror::new(mirror_limit),
+            mirror: Mirror::new(limits.mirror),
             draws: RefCell::default(),
             nonces: RefCell::default(),
             number,
+            canary_limit: limits.canary,
         }
     }
 
@@ -91,50 +117,98 @@ impl Worker {
         peer: &HeaderValue,
     ) -> Result<Response<ResponseBody>, Refusal> {
         let started = Instant::now();
-        let table = self.shared.table.load_full();
+        let mut table = self.shared.table.load_full();
         let (mut parts, body) = request.into_parts();
         if parts.method == Method::CONNECT {
             return Err(refusal::connect());
         }
-        let asked = Asked::read(&table, &parts.headers)?;
+        let mut asked = Asked::read(&table, &parts.headers)?;
         let client = Client::read(&table.key, &parts.headers, &mut self.draws.borrow_mut());
         let body = readable(body).await?;
         headers::prepare(&mut parts, peer);
-        let nameless = !parts.headers.contains_key(HOST);
-        let mut carried = (parts, body);
+        let mut message = (parts, body);
+        let mut place = None;
+        loop {
+            let passed = self.pass(&table, asked, client.as_ref(), message, started, &mut place);
+            match passed.await? {
+                Outcome::Answered(response) => return Ok(response),
+                Outcome::Moved(back) => message = back,
+            }
+            table = self.shared.table.load_full();
+            asked = Asked::read(&table, &message.0.headers)?;
+        }
+    }
+
+    /// Answers a request that came at `started`, by one table. `place`: where it waits for a server of its arm.
+    async fn pass(
+        &self,
+        table: &Arc<Table>,
+        asked: Asked<'_>,
+        client: Option<&Client>,
+        message: Message,
+        started: Instant,
+        place: &mut Option<Place>,
+    ) -> Result<Outcome, Refusal> {
+        let nameless = !message.0.headers.contains_key(HOST);
+        let mut carried = message;
         // Whether its copy is sent, or not to be: decided once, with the first server that takes the request.
         let mut mirrored = asked.is_some();
         let mut wish = Wish {
             asked,
-            key: client.as_ref().map(Client::key),
+            key: client.map(Client::key),
             held: None,
             spared: false,
         };
         // What the arm is scored for, until an answer takes it along.
         let mut subject: Option<Subject> = None;
+        let mut met = false;
+        // The arm that the split chose, while no server of it could answer.
+        let mut fairly = None;
         // The server that is asked because a canary failed. What time that took is not this server's.
         let mut instead: Option<Choice<'_>> = None;
         let mut since = started;
         let mut tries = Tries::default();
         loop {
-            let chosen = instead
-                .take()
-                .or_else(|| table.choose(&wish, &mut self.draws.borrow_mut()));
-            let Some(choice) = chosen else {
-                if let Some(subject) = subject {
-                    subject.failed();
-                }
-                return Err(asked.unready());
+            let chosen = match instead.take() {
+                Some(stable) => Ok(stable),
+                None => table.choose(&wish, &mut self.draws.borrow_mut()),
             };
-            match wish.held.replace(choice.variant) {
-                None => subject = self.meet(&table, &choice, wish.key, started),
-                // Another arm's answer says nothing of this one, but that it gave none.
-                Some(held) if !std::ptr::eq(held, choice.variant) => {
-                    if let Some(subject) = subject.take() {
+            let choice = match chosen {
+                Ok(choice) => choice,
+                Err(None) => {
+                    if let Some(subject) = subject {
                         subject.failed();
                     }
+                    return Err(asked.unready());
                 }
-                Some(_) => {}
+                Err(Some(waits)) => {
+                    fairly = fairly.or(waits.fairly);
+                    wish.held = Some(waits.variant);
+                    let moved = || !met && !Arc::ptr_eq(&self.shared.table.load(), table);
+                    match hold::wait(waits, &wish, place, moved).await {
+                        Ok(Woken::Ready) => continue,
+                        Ok(Woken::Moved) => return Ok(Outcome::Moved(carried)),
+                        Err(refusal) => {
+                            if !met {
+                                subject = self.meet(table, fairly, wish.key, started);
+                            }
+                            if let Some(subject) = subject {
+                                subject.failed();
+                            }
+                            return Err(refusal);
+                        }
+                    }
+                }
+            };
+            let before = wish.held.replace(choice.variant);
+            if !met {
+                met = true;
+                subject = self.meet(table, choice.fairly.or(fairly), wish.key, started);
+            } else if before.is_none_or(|before| !std::ptr::eq(before, choice.variant)) {
+                // Another arm's answer says nothing of this one, but that it gave none.
+                if let Some(subject) = subject.take() {
+                    subject.failed();
+                }
             }
             let revision = choice.revision;
             let on_trial = choice.is_canary() && asked.revision.is_none();
@@ -159,7 +233,10 @@ impl Worker {
             if body.is_whole() {
                 exchange.waits();
             }
-            let id = self.id(&table, subject.as_ref());
+            if let Some(place) = place.take() {
+                place.release();
+            }
+            let id = self.id(table, subject.as_ref());
             exchange.scores(subject.take());
             let sent = || {
                 mirrored = true;
@@ -167,7 +244,17 @@ impl Worker {
                     self.mirror.send(copy);
                 }
             };
-            match upstream::send(&self.pool, &choice.backend, parts, body, sent).await {
+            let mut sending = pin!(upstream::send(&self.pool, &choice.backend, parts, body, sent));
+            let answer = match &kept {
+                None => sending.await,
+                Some(_) => match timeout(self.patience(&choice.variant.stable), sending.as_mut()).await {
+                    Ok(answer) => answer,
+                    // Nobody else could answer: late is better than never.
+                    Err(_) if choice.stable().is_none() => sending.await,
+                    Err(_) => Err(Failed::Late),
+                },
+            };
+            match answer {
                 Ok((mut response, sender)) => {
                     exchange.answered(response.status().as_u16(), sender, response.body());
                     if response.status().is_server_error()
@@ -190,10 +277,11 @@ impl Worker {
                     if let Some(name) = &revision.header {
                         headers.insert(REVISION, name.clone());
                     }
-                    if let Some(cookie) = client.as_ref().and_then(Client::cookie) {
+                    if let Some(cookie) = client.and_then(Client::cookie) {
                         headers.append(SET_COOKIE, cookie);
                     }
-                    return Ok(response.map(|body| ResponseBody::Passed(body, exchange)));
+                    let response = response.map(|body| ResponseBody::Passed(body, exchange));
+                    return Ok(Outcome::Answered(response));
                 }
                 Err(Failed::Untouched(message)) => {
                     revision.series.upstream_failures.fetch_add(1, Relaxed);
@@ -205,9 +293,12 @@ impl Worker {
                     subject = exchange.unscored();
                     carried = *message;
                 }
-                Err(Failed::Spent) => {
+                Err(failed @ (Failed::Spent | Failed::Late)) => {
                     revision.series.upstream_failures.fetch_add(1, Relaxed);
-                    exchange.failed(StatusCode::BAD_GATEWAY.as_u16());
+                    exchange.failed(match failed {
+                        Failed::Late => StatusCode::GATEWAY_TIMEOUT.as_u16(),
+                        _ => StatusCode::BAD_GATEWAY.as_u16(),
+                    });
                     let Some((message, stable)) = kept.zip(choice.stable()) else {
                         return Err(refusal::broken());
                     };
@@ -226,16 +317,23 @@ impl Worker {
         }
     }
 
-    /// Counts a request that the split sent to an arm, where that is part of an experiment.
+    /// Counts a request that the split sent to the arm `fairly`, where that is part of an experiment.
     fn meet(
         &self,
         table: &Table,
-        choice: &Choice<'_>,
+        fairly: Option<usize>,
         key: Option<&[u8]>,
         started: Instant,
     ) -> Option<Subject> {
         let experiment = table.experiment.as_ref()?;
-        experiment.meet(choice.fairly?, key, started, self.number)
+        experiment.meet(fairly?, key, started, self.number)
+    }
+
+    /// How long a canary may keep a request before its answer begins: an arm whose answers usually begin late, for
+    /// instance because they are generated whole, gives twice as long as nearly all of those take.
+    fn patience(&self, stable: &Revision) -> Duration {
+        let usual = stable.series.usual_first_byte().unwrap_or_default();
+        self.canary_limit.max(usual.saturating_mul(2))
     }
 
     /// What the answer's client names it by when it posts a score.

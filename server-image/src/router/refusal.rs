@@ -7,6 +7,9 @@ use serde_json::json;
 
 use super::body::ResponseBody;
 
+/// Seconds after which a request that waited for a server in vain is worth another try: models load for long.
+const RETRY_HELD: u16 = 5;
+
 /// An answer of the router's own.
 #[derive(Debug)]
 pub struct Refusal {
@@ -14,7 +17,8 @@ pub struct Refusal {
     kind: &'static str,
     code: &'static str,
     message: String,
-    retry: bool,
+    /// Seconds.
+    retry_after: Option<u16>,
     allow: Option<&'static str>,
 }
 
@@ -33,8 +37,8 @@ impl Refusal {
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if self.retry {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        if let Some(seconds) = self.retry_after {
+            headers.insert(RETRY_AFTER, seconds.into());
         }
         if let Some(methods) = self.allow {
             headers.insert(ALLOW, HeaderValue::from_static(methods));
@@ -49,7 +53,7 @@ fn unavailable(code: &'static str, message: String) -> Refusal {
         kind: "service_unavailable",
         code,
         message,
-        retry: true,
+        retry_after: Some(1),
         allow: None,
     }
 }
@@ -60,7 +64,7 @@ fn invalid(status: StatusCode, code: &'static str, message: String) -> Refusal {
         kind: "invalid_request_error",
         code,
         message,
-        retry: false,
+        retry_after: None,
         allow: None,
     }
 }
@@ -87,6 +91,28 @@ pub fn unready_revision(variant: &str, revision: &str) -> Refusal {
         "no server of the revision {revision:?} of the variant {variant:?} is ready; try again in a moment, or leave x-slipway-revision out to be answered by another"
     );
     unavailable("revision_not_ready", message)
+}
+
+/// Too many wait for the arm already.
+pub fn queue_full(variant: &str, limit: u32) -> Refusal {
+    let message = format!(
+        "{limit} requests wait for the first server of the variant {variant:?}, and no more may; try again in a few seconds"
+    );
+    Refusal {
+        retry_after: Some(RETRY_HELD),
+        ..unavailable("queue_full", message)
+    }
+}
+
+/// The arm's first server did not become ready in time.
+pub fn held_too_long(variant: &str, seconds: u32) -> Refusal {
+    let message = format!(
+        "no server of the variant {variant:?} became ready within {seconds} s; its model may still be loading, try again in a few seconds"
+    );
+    Refusal {
+        retry_after: Some(RETRY_HELD),
+        ..unavailable("variant_not_ready", message)
+    }
 }
 
 /// The arm asked for does not exist.
@@ -120,7 +146,7 @@ pub fn broken() -> Refusal {
         kind: "server_error",
         code: "server_disconnected",
         message: "the server closed the connection before it answered; the request may have been worked on, try again if that does no harm".into(),
-        retry: false,
+        retry_after: None,
         allow: None,
     }
 }

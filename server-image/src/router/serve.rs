@@ -24,7 +24,7 @@ use tokio::task::{JoinSet, LocalSet};
 
 use super::admin;
 use super::metrics::Metrics;
-use super::proxy::{Shared, Worker};
+use super::proxy::{Limits, Shared, Worker};
 use super::watch::Watcher;
 
 /// How long a client may keep a connection without sending the head of a request.
@@ -45,8 +45,8 @@ pub struct Options {
     pub shutdown_delay: Duration,
     /// Requests under way may take this long to finish after that.
     pub drain: Duration,
-    /// A copy of a request for a canary may take this long.
-    pub mirror_limit: Duration,
+    /// Revisions on trial may take this long.
+    pub limits: Limits,
 }
 
 /// Why a router did not start, or could not go on.
@@ -98,8 +98,8 @@ pub async fn run(options: Options) -> Result<(), StartError> {
         let (queue, connections) = mpsc::unbounded_channel();
         queues.push(queue);
         let worker = {
-            let (shared, limit) = (shared.clone(), options.mirror_limit);
-            move || Worker::new(number, shared, limit)
+            let (shared, limits) = (shared.clone(), options.limits);
+            move || Worker::new(number, shared, limits)
         };
         threads.push(work(number, worker, connections, stopped.clone())?);
     }

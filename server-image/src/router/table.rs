@@ -11,8 +11,9 @@ use super::backend::Target;
 use super::check::{self, TableError};
 use super::choose::{self, Arm, Draws};
 use super::experiment::Experiment;
+use super::hold::Queue;
 use super::metrics::Metrics;
-use super::variant::{Canary, Choice, Revision, Variant, Wish};
+use super::variant::{Canary, Choice, Revision, Variant, Waits, Wish};
 use super::window::Window;
 
 /// What tells clients apart.
@@ -71,18 +72,27 @@ impl Table {
     }
 
     /// The arm of a request, its revision and its server: what the request asks for, else what its client always
-    /// meets where it has a key, else a draw.
-    pub fn choose<'a>(&'a self, wish: &Wish<'a>, draws: &mut Draws) -> Option<Choice<'a>> {
-        let held = wish.held.filter(|variant| variant.is_ready(wish));
+    /// meets where it has a key, else a draw. Where that arm has no server that can answer, whom the request waits
+    /// for, if anybody.
+    pub fn choose<'a>(&'a self, wish: &Wish<'a>, draws: &mut Draws) -> Result<Choice<'a>, Option<Waits<'a>>> {
+        let held = wish.held.filter(|variant| variant.can_take(wish));
         let (variant, fairly) = match wish.asked.variant.or(held) {
             Some(variant) => (variant, None),
-            None => self.arm(wish, draws)?,
+            None => self.arm(wish, draws).ok_or(None)?,
         };
-        let (revision, backend) = match wish.asked.revision {
-            Some(revision) => revision.with_server()?,
-            None => variant.choose(wish, draws)?,
+        let server = match wish.asked.revision {
+            Some(revision) => revision.with_server(),
+            None => variant.choose(wish, draws),
         };
-        Some(Choice {
+        let waits = || {
+            variant.queue(wish).map(|queue| Waits {
+                variant,
+                queue,
+                fairly,
+            })
+        };
+        let (revision, backend) = server.ok_or_else(waits)?;
+        Ok(Choice {
             variant,
             revision,
             backend,
@@ -90,7 +100,7 @@ impl Table {
         })
     }
 
-    /// The arm by the split, and its index where every arm was ready to be chosen.
+    /// The arm by the split, and its index where every arm was there to be chosen.
     fn arm(&self, wish: &Wish<'_>, draws: &mut Draws) -> Option<(&Variant, Option<usize>)> {
         // Looked at once: servers come and go meanwhile.
         let arms: Vec<Arm<'_>> = self
@@ -99,7 +109,7 @@ impl Table {
             .map(|variant| Arm {
                 name: &variant.name,
                 weight: variant.weight,
-                ready: variant.is_ready(wish),
+                ready: variant.can_take(wish),
             })
             .collect();
         let index = match wish.key {
@@ -157,6 +167,7 @@ impl<Discover: FnMut(Authority) -> Arc<Target>> Builder<'_, Discover> {
         Ok(Variant {
             canary: canary.transpose()?,
             stable: self.revision(name, &route.revision, own)?,
+            queue: route.hold.map(Queue::new),
             name: name.clone(),
             weight: route.weight,
             name_header: check::header(name, name)?,
@@ -262,6 +273,18 @@ mod tests {
             let arm = r#""name":"a","weight":1,"url":"http://h:1","revision":"1""#;
             let error = build(&format!(r#"{{"variants":[{{{arm},"canary":{{{canary}}}}}]}}"#)).unwrap_err();
             assert!(error.to_string().contains(part), "{canary}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_hold_has_seconds_and_a_limit() {
+        for hold in [r#"{"seconds":0,"limit":1}"#, r#"{"seconds":1,"limit":0}"#] {
+            let arm = r#""name":"a","weight":1,"url":"http://h:1""#;
+            let error = build(&format!(r#"{{"variants":[{{{arm},"hold":{hold}}}]}}"#)).unwrap_err();
+            assert!(
+                error.to_string().contains("the variant \"a\" has a hold"),
+                "{error}"
+            );
         }
     }
 

@@ -42,6 +42,8 @@ pub enum Failed {
     Untouched(Box<(Parts, RequestBody)>),
     /// It may have worked on it.
     Spent,
+    /// It did not begin its answer in time, and another is to be asked.
+    Late,
     /// The client stopped in the middle of its body. No server is to blame.
     Abandoned,
 }

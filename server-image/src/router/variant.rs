@@ -1,6 +1,7 @@
 //! An arm of a table: its revisions, and which of them answers a request.
 
 use std::iter::once;
+use std::ptr;
 use std::sync::Arc;
 
 use hyper::header::HeaderValue;
@@ -8,6 +9,7 @@ use hyper::header::HeaderValue;
 use super::asked::Asked;
 use super::backend::{Backend, Target};
 use super::choose::{self, Draws};
+use super::hold::Queue;
 use super::metrics::Series;
 use super::window::WindowSeries;
 
@@ -57,6 +59,8 @@ pub struct Variant {
     pub stable: Revision,
     /// What is being rolled in.
     pub canary: Option<Canary>,
+    /// Where its requests wait while it has no ready server.
+    pub queue: Option<Queue>,
     /// For `x-slipway-variant`.
     pub name_header: HeaderValue,
 }
@@ -79,6 +83,21 @@ impl Variant {
         once(&self.stable)
             .chain(canary)
             .any(|revision| revision.target.has_ready())
+    }
+
+    /// Whether a request may go to it: one server answers, or some will be waited for.
+    pub(super) fn can_take(&self, wish: &Wish<'_>) -> bool {
+        self.queue.is_some() || self.is_ready(wish)
+    }
+
+    /// The queue for a request that none of its servers can answer now. Who asks for a canary by name does not wait:
+    /// it is no part of the arm's share.
+    pub(super) fn queue(&self, wish: &Wish<'_>) -> Option<&Queue> {
+        let stable = wish
+            .asked
+            .revision
+            .is_none_or(|revision| ptr::eq(revision, &raw const self.stable));
+        self.queue.as_ref().filter(|_| stable)
     }
 
     /// The revision of a request and its least busy server: the canary for its share of clients or draws, but
@@ -106,10 +125,21 @@ pub struct Wish<'a> {
     pub asked: Asked<'a>,
     /// What its client is told apart by.
     pub key: Option<&'a [u8]>,
-    /// The arm that it was sent to before, which answers while it can.
+    /// The arm that it was sent to before, or waits for, which answers while it can.
     pub held: Option<&'a Variant>,
     /// A canary had its chance and failed: stable revisions alone may answer.
     pub spared: bool,
+}
+
+/// Whom a request waits for.
+#[derive(Clone, Copy, Debug)]
+pub struct Waits<'a> {
+    /// The arm.
+    pub variant: &'a Variant,
+    /// Where it waits.
+    pub queue: &'a Queue,
+    /// The arm's index, where the split chose it among all arms.
+    pub fairly: Option<usize>,
 }
 
 /// Who answers a request.
@@ -121,14 +151,14 @@ pub struct Choice<'a> {
     pub revision: &'a Revision,
     /// A server of that.
     pub backend: Arc<Backend>,
-    /// The arm's index, where the split chose it while every arm had a ready server.
+    /// The arm's index, where the split chose it while every arm could take a request.
     pub fairly: Option<usize>,
 }
 
 impl<'a> Choice<'a> {
     /// Whether a revision on trial answers.
     pub fn is_canary(&self) -> bool {
-        !std::ptr::eq(self.revision, &raw const self.variant.stable)
+        !ptr::eq(self.revision, &raw const self.variant.stable)
     }
 
     /// The least busy server of the arm's stable revision.

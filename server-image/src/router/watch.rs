@@ -74,6 +74,9 @@ impl Watcher {
                     let weights: Vec<String> = table.variants.iter().map(share).collect();
                     tracing::info!(weights = weights.join(" "), "a new route table is in force");
                     shared.table.store(Arc::new(table));
+                    for (_, revision) in before.revisions() {
+                        revision.target.wake();
+                    }
                 }
                 Err(error) => {
                     shared.metrics.invalid_tables.fetch_add(1, Relaxed);

@@ -93,6 +93,8 @@ impl WindowSeries {
             requests: latency.count(),
             errors,
             in_flight: self.lifetime.in_flight.load(Relaxed),
+            queued: self.lifetime.held.waiting.load(Relaxed),
+            idle_seconds: self.lifetime.idle().as_secs(),
             ready_servers,
             latency,
             first_byte,
@@ -103,10 +105,12 @@ impl WindowSeries {
     fn read_mirrored(&self) -> Option<Mirrored> {
         let (errors, latency, first_byte) = self.mirrored.read();
         let (requests, dropped) = (latency.count(), self.dropped.load(Relaxed));
-        (requests + dropped > 0).then_some(Mirrored {
+        let in_flight = self.lifetime.mirrored.in_flight.load(Relaxed);
+        (requests + dropped + in_flight > 0).then_some(Mirrored {
             requests,
             errors,
             dropped,
+            in_flight,
             latency,
             first_byte,
         })
