@@ -36,6 +36,8 @@ use crate::{
 
 /// How often routers are asked while there is no clear answer.
 const LOOK: Span = Span::from_secs(10);
+/// How often while a router ends: what it counts in its last moments is asked for before it takes that with it.
+const LAST_LOOK: Span = Span::from_secs(1);
 /// Figures that change are written down so often at most, in the status and in the ConfigMap.
 const WRITE: Span = Span::from_secs(30);
 
@@ -209,7 +211,7 @@ pub fn course(object: &ModelDeployment, inputs: &Inputs<'_>, arms: &[Planned<'_>
             Memory::AsIs
         },
         concluded: None,
-        look: Some(LOOK),
+        look: Some(if ending { LAST_LOOK } else { LOOK }),
     }
 }
 

@@ -33,21 +33,25 @@ fn revision(object: &ModelDeployment, arm: &Planned<'_>) -> Result<String, Strin
         .or(live)
         .filter(|revision| !revision.is_empty())
         .ok_or_else(serves)?;
-    let pods = || arm.input.pods.iter().filter(|pod| !has_ended(pod));
-    // Old pods go on answering for a while after they were told to stop.
-    if pods().any(|pod| revision_label(pod) != revision) {
+    let mut answering = arm.input.pods.iter().filter(|pod| answers(pod));
+    if answering.any(|pod| revision_label(pod) != revision) {
         return Err(format!("all pods of variant {name} are of one revision"));
     }
     // Its pods may all be away for a moment; it is the same revision that they come back as.
     let served = plan::known(object, name).is_some_and(|known| known.revision == revision);
-    if served || pods().any(is_ready) {
+    if served || arm.input.pods.iter().any(is_ready) {
         Ok(revision)
     } else {
         Err(serves())
     }
 }
 
-fn has_ended(pod: &Pod) -> bool {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    matches!(phase, Some("Succeeded" | "Failed"))
+/// Whether requests may meet the pod: also one that was told to stop, until it no longer says that it is ready.
+fn answers(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions.is_some_and(|conditions| {
+        conditions
+            .iter()
+            .any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    })
 }

@@ -18,7 +18,7 @@ use crate::crd::{ModelDeployment, ResolvedSource};
 const KEY: &str = "experiment.json.gz";
 /// An apiserver takes 1,048,576 bytes.
 const LARGEST: usize = 1_000_000;
-/// What that may become when it is read. Two arms whose users take every place are 1 MB, sixteen 6 MB.
+/// What that may become when it is read: far more than an experiment does, and no more than there is memory for.
 const LARGEST_READ: u64 = 64 << 20;
 
 /// An experiment that began.

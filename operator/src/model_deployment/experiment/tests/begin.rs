@@ -1,5 +1,7 @@
 //! When an experiment begins, ends, and begins again.
 
+use kube::ResourceExt;
+
 use super::*;
 
 #[test]
@@ -118,6 +120,28 @@ fn a_replaced_model_is_waited_for_until_no_pod_of_the_old_one_answers() {
         world.says().message
     );
     assert!(world.table.experiment.is_none());
+    // Old pods that were told to stop still answer; one that is lost with its node does not.
+    let object = world.object.clone();
+    let begins = |ready: &str| {
+        let mut seen = world.seen(&object);
+        let children = plan(&object, &seen, &settings(), world.at);
+        let children = desired::desired(&object, &children, &settings());
+        settle(&mut seen, &children);
+        let mut old = seen.variants[1].pods[0].clone();
+        old.labels_mut()
+            .insert(crate::names::REVISION_LABEL.into(), "old".into());
+        old.metadata.deletion_timestamp =
+            Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(world.at));
+        let status = old.status.as_mut().unwrap();
+        status.conditions.as_mut().unwrap()[0].status = ready.into();
+        seen.variants[1].pods.push(old);
+        plan(&object, &seen, &settings(), world.at)
+            .experiment
+            .told
+            .route
+            .is_some()
+    };
+    assert_eq!((begins("True"), begins("Unknown")), (false, true));
     world.running = world.object.clone();
     world.look_after(10);
     assert!(world.table.experiment.is_some());

@@ -99,10 +99,11 @@ fn a_router_that_was_told_to_stop_is_written_down_at_once() {
     world.look_after(60);
     world.serve(0, 10, [5, 5]);
     world.routers[0].ending = true;
-    world.look_after(1);
+    // Until it ends it is asked often.
+    assert!(world.look_after(1).look.unwrap() <= std::time::Duration::from_secs(1));
     assert_eq!(world.kept_writes, 3);
     world.routers.remove(0);
-    world.look_after(60);
+    assert!(world.look_after(60).look.unwrap() > std::time::Duration::from_secs(1));
     assert_eq!(world.requests(), 20);
 }
 
@@ -171,9 +172,11 @@ fn what_is_kept_fits_a_config_map_whatever_was_counted() {
     let (two, counted) = size(&full(2, 3));
     assert_eq!(counted.0, 3 * 3 * 8192);
     assert!(two < 400_000, "{two}");
-    let (sixteen, _) = size(&full(16, 4));
-    assert!(sixteen < 1_048_576, "{sixteen}");
-    println!("two arms, three routers: {two} bytes; sixteen arms, four routers: {sixteen} bytes");
+    // Too much: what routers can say again is left out.
+    let (sixteen, counted) = size(&full(16, 5));
+    assert!(sixteen < 1_000_000, "{sixteen}");
+    assert_eq!(counted, (0, 0));
+    println!("two arms, three routers: {two} bytes; sixteen arms, none of five routers: {sixteen} bytes");
 }
 
 #[test]
