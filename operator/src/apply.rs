@@ -41,6 +41,12 @@ pub enum ApplyError {
 }
 
 impl ApplyError {
+    /// Whether the apiserver does not know the kind `K`: writing one that is not there yet answers 404 only then.
+    pub fn unknown_kind<K: Child>(&self) -> bool {
+        matches!(self, Self::Api { action: "apply", kind, source, .. } if *kind == K::kind(&())
+            && matches!(source.as_ref(), kube::Error::Api(status) if status.code == 404))
+    }
+
     /// What the apiserver answered when it refused the content (HTTP 422 or 403), which trying again cannot mend.
     pub fn refusal(&self) -> Option<String> {
         match self {

@@ -8,6 +8,7 @@ mod common;
 mod eval_run;
 #[allow(clippy::duplicated_attributes, reason = "printer columns share attributes")]
 mod fine_tune_job;
+mod gateway;
 #[allow(clippy::duplicated_attributes, reason = "printer columns share attributes")]
 mod model_deployment;
 mod schedule;
@@ -22,6 +23,7 @@ pub use eval_run::{BaselineRef, ComparisonStatus, EvalRun, EvalRunSpec, EvalRunS
 pub use fine_tune_job::{
     AccessMode, CheckpointSpec, CheckpointVolume, FineTuneJob, FineTuneJobSpec, FineTuneJobStatus, OutputSpec,
 };
+pub use gateway::{GatewayRef, GatewayRoute};
 pub use model_deployment::{
     AdapterRef, ModelDeployment, ModelDeploymentSpec, ModelDeploymentStatus, Traffic, Variant, VariantPhase,
     VariantStatus,

@@ -17,6 +17,7 @@ use super::{
 use crate::{
     context::Context,
     crd::{EvalRun, ModelDeployment, RevisionSources, Variant},
+    gateway_api::HttpRoute,
     names::{self, MODEL_DEPLOYMENT_LABEL, TRACK_LABEL, VARIANT_LABEL},
     sources::{self, Missing, Resolver},
 };
@@ -34,6 +35,8 @@ pub struct Inputs<'a> {
     pub router_pods: Vec<Pod>,
     /// What each ready router says; none of one that did not answer.
     pub stats: Vec<Option<RouterStats>>,
+    /// The HTTPRoute of `traffic.gateway`.
+    pub route: Option<HttpRoute>,
 }
 
 impl Inputs<'_> {
@@ -129,12 +132,14 @@ pub async fn read<'a>(
         });
     }
     let stats = stats(&context.http, &router_pods).await;
+    let route = route(context, object).await?;
     Ok(Inputs {
         variants,
         orphans: servers.into_values().collect(),
         canaries,
         router_pods,
         stats,
+        route,
     })
 }
 
@@ -153,6 +158,18 @@ async fn stats(http: &reqwest::Client, routers: &[Pod]) -> Vec<Option<RouterStat
         serde_json::from_slice(&text).ok()
     });
     join_all(asked).await
+}
+
+/// The HTTPRoute, where the spec asks for one. What may not be read shows when it is written.
+async fn route(context: &Context, object: &ModelDeployment) -> Result<Option<HttpRoute>, sources::Error> {
+    if object.spec.traffic.gateway.is_none() {
+        return Ok(None);
+    }
+    let routes: Api<HttpRoute> = context.namespaced(&object.namespace().unwrap_or_default());
+    match routes.get_opt(object_name(object)).await {
+        Err(kube::Error::Api(status)) if status.code == 403 => Ok(None),
+        found => Ok(found?),
+    }
 }
 
 /// The template of the evaluation that a rollout is at, and how the evaluation goes.

@@ -8,6 +8,7 @@ use slipway_contract::{Failure, Report, RouterStats, exit};
 use super::{
     ROUTES_ANNOTATION, SERVER_CONTAINER,
     desired::{Desired, object_name},
+    gateway,
     inputs::{Inputs, Resolved},
     plan::{Plan, Planned, known},
     server::{remembered, revision_of},
@@ -35,7 +36,9 @@ pub fn status(
     now: Timestamp,
 ) -> (ModelDeploymentStatus, Summary) {
     let variants: Vec<VariantStatus> = plan.arms.iter().map(|arm| variant_status(object, arm)).collect();
-    let summary = refused.unwrap_or_else(|| overall(inputs, plan, &variants, desired));
+    let summary = refused
+        .or_else(|| gateway::trouble(object, inputs.route.as_ref(), now))
+        .unwrap_or_else(|| overall(inputs, plan, &variants, desired));
     let generation = object.metadata.generation;
     let mut conditions = conditions::summarize(object.conditions(), &summary, generation, now);
     let any = |phases: &[VariantPhase]| variants.iter().any(|variant| phases.contains(&variant.phase));
@@ -54,6 +57,7 @@ pub fn status(
         url: Some(names::deployment_url(object_name(object), namespace)),
         summary: Some(shares(&variants)),
         variants,
+        http_route: desired.gateway.as_ref().map(|gateway| gateway.route.name_any()),
         handled_command: plan.handled.clone(),
         conditions,
     };

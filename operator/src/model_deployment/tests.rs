@@ -81,6 +81,7 @@ pub(super) fn inputs(object: &ModelDeployment) -> Inputs<'_> {
         canaries: Vec::new(),
         router_pods: Vec::new(),
         stats: Vec::new(),
+        route: None,
     }
 }
 
