@@ -41,10 +41,17 @@ pub enum ApplyError {
 }
 
 impl ApplyError {
-    /// Whether the apiserver does not know the kind `K`: writing one that is not there yet answers 404 only then.
+    /// Whether the apiserver does not know the kind `K`. An object that is not there is no error of reading or
+    /// applying; 404 for these means that nothing answers at the kind's path.
     pub fn unknown_kind<K: Child>(&self) -> bool {
-        matches!(self, Self::Api { action: "apply", kind, source, .. } if *kind == K::kind(&())
-            && matches!(source.as_ref(), kube::Error::Api(status) if status.code == 404))
+        let Self::Api {
+            action, kind, source, ..
+        } = self
+        else {
+            return false;
+        };
+        let missing = matches!(source.as_ref(), kube::Error::Api(status) if status.code == 404);
+        missing && ["read", "apply"].contains(action) && *kind == K::kind(&())
     }
 
     /// What the apiserver answered when it refused the content (HTTP 422 or 403), which trying again cannot mend.

@@ -160,14 +160,15 @@ async fn stats(http: &reqwest::Client, routers: &[Pod]) -> Vec<Option<RouterStat
     join_all(asked).await
 }
 
-/// The HTTPRoute, where the spec asks for one. What may not be read shows when it is written.
+/// The HTTPRoute, where the spec asks for one. What may not be read (403), or whose kind is not known (404, without
+/// the reason of an object that is not there), shows when it is written.
 async fn route(context: &Context, object: &ModelDeployment) -> Result<Option<HttpRoute>, sources::Error> {
     if object.spec.traffic.gateway.is_none() {
         return Ok(None);
     }
     let routes: Api<HttpRoute> = context.namespaced(&object.namespace().unwrap_or_default());
     match routes.get_opt(object_name(object)).await {
-        Err(kube::Error::Api(status)) if status.code == 403 => Ok(None),
+        Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => Ok(None),
         found => Ok(found?),
     }
 }

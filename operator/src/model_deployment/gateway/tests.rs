@@ -247,3 +247,32 @@ fn names_fit_and_differ_from_those_of_the_arms() {
     let name = twin(&object, &child);
     assert!(name.len() <= 63 && name != child, "{name}");
 }
+
+#[tokio::test]
+async fn a_cluster_without_the_gateway_api_is_told_from_one_that_refuses() {
+    use axum::{Router, http::StatusCode};
+
+    use crate::{
+        apply::{Applier, ApplyError},
+        pods,
+    };
+
+    let object = object(GATEWAY);
+    let route = route(&object, &inputs(&object));
+    let written = async |code: StatusCode, text: &'static str| -> ApplyError {
+        let service = Router::new().fallback(move || async move { (code, text) });
+        let client = kube::Client::new(service, "models");
+        let owner = pods::owner_reference(&object).unwrap();
+        let applier = Applier::new(&client, "models", "test", owner);
+        applier.ensure::<HttpRoute>(&route).await.unwrap_err()
+    };
+    // What an apiserver answers for a path that no kind has.
+    let unknown = written(StatusCode::NOT_FOUND, "404 page not found").await;
+    assert!(
+        unknown.unknown_kind::<HttpRoute>() && !unknown.unknown_kind::<Service>(),
+        "{unknown}"
+    );
+    let forbidden = written(StatusCode::FORBIDDEN, "no").await;
+    assert!(!forbidden.unknown_kind::<HttpRoute>() && forbidden.refusal().is_some());
+    assert!(not_installed().message.contains("install the Gateway API"));
+}
