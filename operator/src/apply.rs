@@ -41,6 +41,19 @@ pub enum ApplyError {
 }
 
 impl ApplyError {
+    /// Whether the apiserver does not know the kind `K`. An object that is not there is no error of reading or
+    /// applying; 404 for these means that nothing answers at the kind's path.
+    pub fn unknown_kind<K: Child>(&self) -> bool {
+        let Self::Api {
+            action, kind, source, ..
+        } = self
+        else {
+            return false;
+        };
+        let missing = matches!(source.as_ref(), kube::Error::Api(status) if status.code == 404);
+        missing && ["read", "apply"].contains(action) && *kind == K::kind(&())
+    }
+
     /// What the apiserver answered when it refused the content (HTTP 422 or 403), which trying again cannot mend.
     pub fn refusal(&self) -> Option<String> {
         match self {

@@ -9,6 +9,7 @@ mod eval_run;
 mod experiment;
 #[allow(clippy::duplicated_attributes, reason = "printer columns share attributes")]
 mod fine_tune_job;
+mod gateway;
 #[allow(clippy::duplicated_attributes, reason = "printer columns share attributes")]
 mod model_deployment;
 mod schedule;
@@ -24,6 +25,7 @@ pub use experiment::{Experiment, ExperimentRecord, ExperimentStatus, RecordFailu
 pub use fine_tune_job::{
     AccessMode, CheckpointSpec, CheckpointVolume, FineTuneJob, FineTuneJobSpec, FineTuneJobStatus, OutputSpec,
 };
+pub use gateway::{GatewayRef, GatewayRoute};
 pub use model_deployment::{
     AdapterRef, ModelDeployment, ModelDeploymentSpec, ModelDeploymentStatus, Traffic, Variant, VariantPhase,
     VariantStatus,

@@ -12,6 +12,7 @@ pub mod controllers;
 pub mod crd;
 pub mod eval_run;
 pub mod fine_tune_job;
+pub mod gateway_api;
 pub mod jobs;
 pub mod model_deployment;
 pub mod names;

@@ -4,6 +4,7 @@ pub mod analysis;
 pub mod desired;
 pub mod experiment;
 pub mod gate;
+pub mod gateway;
 pub mod inputs;
 pub mod plan;
 pub mod prometheus;
@@ -35,6 +36,7 @@ use crate::{
     conditions::{Standing, Summary},
     context::Context,
     crd::{EvalRun, ModelDeployment, ModelDeploymentStatus},
+    gateway_api::HttpRoute,
     names::{MODEL_DEPLOYMENT_LABEL, MODEL_DEPLOYMENT_MANAGER},
     pods,
     runner::{self, ReconcileError},
@@ -59,6 +61,8 @@ const SERVER_CONTAINER: &str = "server";
 
 /// How soon something that nothing announces is looked at again: a model being published, a split being told.
 const SOON: Duration = Duration::from_secs(5);
+/// How often a Gateway's word on its route is asked for.
+const MINUTE: Duration = Duration::from_mins(1);
 /// How often a settled object is looked at all the same.
 const SELDOM: Duration = Duration::from_mins(30);
 
@@ -137,8 +141,9 @@ pub async fn reconcile(object: Arc<ModelDeployment>, context: Arc<Context>) -> R
     let desired = desired::desired(&object, &plan, &context.settings);
 
     let applier = Applier::new(&context.client, &namespace, MODEL_DEPLOYMENT_MANAGER, owner);
-    let refused = match apply(&applier, &inputs, &desired).await {
+    let refused = match apply(&applier, &object, &inputs, &desired).await {
         Ok(()) => None,
+        Err(error) if error.unknown_kind::<HttpRoute>() => Some(gateway::not_installed()),
         // What the apiserver refuses by its content stays refused: a person must change something.
         Err(error) => Some(Summary::stalled("ChildRefused", error.refusal().ok_or(error)?)),
     };
@@ -167,6 +172,8 @@ pub async fn reconcile(object: Arc<ModelDeployment>, context: Arc<Context>) -> R
         forget(&context, &object, annotation).await?;
     }
     let soon = match summary.standing {
+        // What a Gateway's controller says of the route is not watched, since the kind may not be there.
+        Standing::Ready if object.spec.traffic.gateway.is_some() => MINUTE,
         Standing::Ready | Standing::Suspended => SELDOM,
         Standing::Reconciling | Standing::Stalled | Standing::Failed => SOON,
     };
@@ -221,7 +228,12 @@ async fn forget(context: &Context, object: &ModelDeployment, annotation: &str) -
 }
 
 /// Writes every child. Pods of a removed variant go last, once the router no longer sends them anything.
-async fn apply(applier: &Applier<'_>, inputs: &Inputs<'_>, desired: &Desired) -> Result<(), ApplyError> {
+async fn apply(
+    applier: &Applier<'_>,
+    object: &ModelDeployment,
+    inputs: &Inputs<'_>,
+    desired: &Desired,
+) -> Result<(), ApplyError> {
     let Desired {
         servers,
         held,
@@ -234,6 +246,7 @@ async fn apply(applier: &Applier<'_>, inputs: &Inputs<'_>, desired: &Desired) ->
         version,
         router,
         front,
+        gateway,
     } = desired;
     for service in services {
         applier.ensure::<Service>(service).await?;
@@ -274,10 +287,32 @@ async fn apply(applier: &Applier<'_>, inputs: &Inputs<'_>, desired: &Desired) ->
         .canaries
         .iter()
         .filter(|canary| !wanted.contains(&canary.name_any()));
-    if inputs.follow(version) {
+    if let Some(gateway::Desired { services, route }) = gateway {
+        for service in services {
+            applier.ensure::<Service>(service).await?;
+        }
+        applier.ensure::<HttpRoute>(route).await?;
+    } else if let Some(route) = object
+        .status
+        .as_ref()
+        .and_then(|status| status.http_route.as_ref())
+    {
+        applier.delete::<HttpRoute>(route).await?;
+        for service in services {
+            applier
+                .delete::<Service>(&gateway::twin(object, &service.name_any()))
+                .await?;
+        }
+    }
+    if inputs.follow(version) && gateway::follows(object, inputs.route.as_ref(), version) {
         for orphan in inputs.orphans.iter().chain(over) {
             applier.delete::<Deployment>(&orphan.name_any()).await?;
             applier.delete::<Service>(&orphan.name_any()).await?;
+            if object.spec.traffic.gateway.is_some() {
+                applier
+                    .delete::<Service>(&gateway::twin(object, &orphan.name_any()))
+                    .await?;
+            }
         }
     }
     Ok(())

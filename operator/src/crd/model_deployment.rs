@@ -11,6 +11,7 @@ use slipway_contract::{Sticky, Task};
 use super::{
     common::{HubSettings, ModelSource, ResolvedSource, Resources},
     experiment::{Experiment, ExperimentStatus},
+    gateway::{self, GatewayRoute},
     schema::{LABEL_NAME, OBJECT_NAME, condition_list, named_list, rules},
     strategy::{RolloutStatus, Strategy},
 };
@@ -49,6 +50,7 @@ use super::{
 )]
 #[serde(rename_all = "camelCase")]
 #[schemars(transform = deployment_rules)]
+#[schemars(transform = gateway::spec_rules)]
 pub struct ModelDeploymentSpec {
     /// What the models do. Default: told from the models' files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -131,10 +133,14 @@ pub struct AdapterRef {
 
 /// How requests meet variants.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[schemars(transform = gateway::traffic_rules)]
 pub struct Traffic {
     /// Keeps a client on one variant. Default: each request is drawn anew.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sticky: Option<Sticky>,
+    /// Gateways through which requests come, split by an HTTPRoute and not by the router. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<GatewayRoute>,
 }
 
 fn variant_list(schema: &mut Schema) {
@@ -203,6 +209,9 @@ pub struct ModelDeploymentStatus {
     /// What the experiment between the variants says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub experiment: Option<ExperimentStatus>,
+    /// The HTTPRoute that carries the split for `traffic.gateway`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http_route: Option<String>,
     /// The annotation by which a person last steered a rollout, until it is removed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub handled_command: Option<String>,

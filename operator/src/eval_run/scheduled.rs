@@ -1,6 +1,9 @@
 //! The way of an EvalRun with a schedule: starts the run that is due, follows it, records it, looks again. Needs a
 //! client.
 
+#[cfg(test)]
+mod tests;
+
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;

@@ -21,7 +21,7 @@ use k8s_openapi::{
 use super::{
     ROUTES_KEY,
     experiment::{Memory, kept},
-    gate,
+    gate, gateway,
     inputs::Resolved,
     plan::Plan,
     routes,
@@ -63,6 +63,8 @@ pub struct Desired {
     pub router: Deployment,
     /// What clients call.
     pub front: Service,
+    /// What a Gateway needs, where one is named.
+    pub gateway: Option<gateway::Desired>,
 }
 
 /// Builds every child.
@@ -127,6 +129,7 @@ pub fn desired(object: &ModelDeployment, plan: &Plan<'_>, settings: &Settings) -
             data: Some(BTreeMap::from([(ROUTES_KEY.to_owned(), text)])),
             ..ConfigMap::default()
         },
+        gateway: gateway::desired(object, plan, &table.version),
         version: table.version,
         router: router(object, settings),
         front: front(object),
@@ -282,7 +285,7 @@ pub(super) fn port(name: &str, number: i32) -> ContainerPort {
     }
 }
 
-fn service_port(name: &str, number: i32) -> ServicePort {
+pub(super) fn service_port(name: &str, number: i32) -> ServicePort {
     ServicePort {
         name: Some(name.into()),
         port: number,

@@ -25,6 +25,7 @@ use super::{
 use crate::{
     context::Context,
     crd::{EvalRun, ModelDeployment, PrometheusQuery, RevisionSources, Variant},
+    gateway_api::HttpRoute,
     names::{self, MODEL_DEPLOYMENT_LABEL, TRACK_LABEL, VARIANT_LABEL},
     sources::{self, Missing, Resolver},
 };
@@ -44,6 +45,8 @@ pub struct Inputs<'a> {
     pub stats: Vec<Option<RouterStats>>,
     /// What is known of the experiment between the variants.
     pub experiment: experiment::Seen,
+    /// The HTTPRoute of `traffic.gateway`.
+    pub route: Option<HttpRoute>,
 }
 
 impl Inputs<'_> {
@@ -147,6 +150,7 @@ pub async fn read<'a>(
         .map(|(_, stats)| stats.clone())
         .collect();
     let experiment = experiment(context, object, answers).await?;
+    let route = route(context, object).await?;
     Ok(Inputs {
         variants,
         orphans: servers.into_values().collect(),
@@ -154,6 +158,7 @@ pub async fn read<'a>(
         router_pods,
         stats,
         experiment,
+        route,
     })
 }
 
@@ -216,6 +221,19 @@ async fn experiment(
             .collect(),
         fresh_key: names::hexadecimal(&key),
     })
+}
+
+/// The HTTPRoute, where the spec asks for one. What may not be read (403), or whose kind is not known (404, without
+/// the reason of an object that is not there), shows when it is written.
+async fn route(context: &Context, object: &ModelDeployment) -> Result<Option<HttpRoute>, sources::Error> {
+    if object.spec.traffic.gateway.is_none() {
+        return Ok(None);
+    }
+    let routes: Api<HttpRoute> = context.namespaced(&object.namespace().unwrap_or_default());
+    match routes.get_opt(object_name(object)).await {
+        Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => Ok(None),
+        found => Ok(found?),
+    }
 }
 
 /// The template of the evaluation that a rollout is at, and how the evaluation goes.

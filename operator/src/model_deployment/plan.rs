@@ -9,6 +9,7 @@ use slipway_contract::RouterStats;
 use super::{
     analysis::Measured,
     experiment::{self, Course},
+    gateway,
     inputs::{Inputs, Resolved, VariantInput},
     rollout::{self, Arm, CanaryPods, Command, Intent},
     routes, server,
@@ -136,7 +137,8 @@ pub fn plan<'a>(
             .position(|arm| begins(object, arm, command_of(&arm.input.spec.name)))
     });
     let leader = turn.map(|index| arms[index].input.spec.name.clone());
-    let follow = inputs.follow(&routes::version(object, inputs));
+    let version = routes::version(object, inputs);
+    let follow = inputs.follow(&version) && gateway::follows(object, inputs.route.as_ref(), &version);
 
     let (mut events, mut look) = (Vec::new(), None);
     for (index, arm) in arms.iter_mut().enumerate() {

@@ -9,6 +9,7 @@ use super::{
     ROUTES_ANNOTATION, SERVER_CONTAINER,
     desired::{Desired, object_name},
     experiment::Told,
+    gateway,
     inputs::{Inputs, Resolved},
     plan::{Plan, Planned, known},
     server::{remembered, revision_of},
@@ -38,7 +39,9 @@ pub fn status(
     let variants: Vec<VariantStatus> = (plan.arms.iter())
         .map(|arm| variant_status(object, arm, &plan.experiment.told))
         .collect();
-    let summary = refused.unwrap_or_else(|| overall(inputs, plan, &variants, desired));
+    let summary = refused
+        .or_else(|| gateway::trouble(object, inputs.route.as_ref(), now))
+        .unwrap_or_else(|| overall(inputs, plan, &variants, desired));
     let generation = object.metadata.generation;
     let mut conditions = conditions::summarize(object.conditions(), &summary, generation, now);
     let any = |phases: &[VariantPhase]| variants.iter().any(|variant| phases.contains(&variant.phase));
@@ -58,6 +61,7 @@ pub fn status(
         summary: Some(shares(&variants)),
         variants,
         experiment: plan.experiment.status.clone(),
+        http_route: desired.gateway.as_ref().map(|gateway| gateway.route.name_any()),
         handled_command: plan.handled.clone(),
         conditions,
     };

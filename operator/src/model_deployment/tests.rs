@@ -83,6 +83,7 @@ pub(super) fn inputs(object: &ModelDeployment) -> Inputs<'_> {
         router_pods: Vec::new(),
         stats: Vec::new(),
         experiment: crate::model_deployment::experiment::Seen::default(),
+        route: None,
     }
 }
 

@@ -256,6 +256,26 @@ async fn wrong_objects_are_refused_with_what_to_do() {
             spec(json!({"traffic": {"sticky": {"header": "x", "cookie": "y"}}})),
             "set exactly one of: header, cookie",
         ),
+        (
+            MODEL_DEPLOYMENT,
+            spec(
+                json!({"traffic": {"sticky": {"header": "x"}, "gateway": {"parentRefs": [{"name": "public"}]}}}),
+            ),
+            "remove sticky or gateway",
+        ),
+        (
+            MODEL_DEPLOYMENT,
+            spec(
+                json!({"traffic": {"gateway": {"parentRefs": [{"name": "public"}]}},
+                "strategy": {"canary": {"steps": [{"mirror": {"percent": 10}}]}}}),
+            ),
+            "remove steps analysis and mirror, or traffic.gateway",
+        ),
+        (
+            MODEL_DEPLOYMENT,
+            spec(json!({"traffic": {"gateway": {"parentRefs": []}}})),
+            "spec.traffic.gateway.parentRefs",
+        ),
         (MODEL_DEPLOYMENT, spec(json!({"variants": []})), "spec.variants"),
         (
             MODEL_DEPLOYMENT,
