@@ -62,6 +62,7 @@ fn build<'a>(
                 url: service(Track::Stable, ""),
                 // While the arm's own pods become the new revision, both answer there under the old one's name.
                 revision: rollout.map_or_else(|| input.serving_revision(), |rollout| rollout.from.clone()),
+                hold: None,
                 canary: rollout
                     .filter(|rollout| has_pods(rollout, input))
                     .map(|rollout| RouteCanary {
