@@ -95,12 +95,11 @@ impl Table {
         // Looked at once: servers come and go meanwhile. On the stack for as many arms as a test has.
         let mut few = [false; 8];
         let mut many = Vec::new();
-        let ready = match few.get_mut(..self.variants.len()) {
-            Some(few) => few,
-            None => {
-                many.resize(self.variants.len(), false);
-                many.as_mut_slice()
-            }
+        let ready = if let Some(few) = few.get_mut(..self.variants.len()) {
+            few
+        } else {
+            many.resize(self.variants.len(), false);
+            many.as_mut_slice()
         };
         for (ready, variant) in ready.iter_mut().zip(&self.variants) {
             *ready = variant.is_ready(wish);
