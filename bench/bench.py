@@ -6,10 +6,11 @@ import time
 
 import cluster
 import inference
+import rollouts
 import router
 import training
 
-CASES = {**training.CASES, **inference.CASES, **router.CASES, **cluster.CASES}
+CASES = {**training.CASES, **inference.CASES, **router.CASES, **cluster.CASES, **rollouts.CASES}
 
 
 def main() -> int:

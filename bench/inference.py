@@ -3,6 +3,7 @@
 import concurrent.futures
 import json
 import pathlib
+import statistics
 import time
 import urllib.request
 
@@ -109,6 +110,38 @@ def start() -> None:
     verdict("start", a, b, "llama.cpp server", "s to the first token", more_is_better=False)
 
 
+def scale_from_zero() -> None:
+    """What a request waits for when nothing runs yet: exec of the server to its answer. SmolLM2-135M beside llama.cpp's
+    server, and a MiniLM classifier beside ONNX Runtime, whose model was exported before. The files are in the page cache."""
+    from classifier import make
+
+    model = make(WORK / "classifier")
+    python = pip("onnxruntime", "onnx", "onnxscript")
+    pip(LLAMA)
+    generate = ("/v1/completions", {"model": "m", "prompt": "Hi", "max_tokens": 1, "temperature": 0})
+    classify = ("/predict", {"inputs": "The harbour was full of small boats."})
+
+    def onnx(port: int):
+        return process("onnx", python, ROOT / "bench" / "peers" / "onnx_server.py", "--model", model, "--port", port, "--threads", THREADS,
+                       ready=f"http://127.0.0.1:{port}/health", timeout=300)
+
+    def run(server, path: str, body: dict) -> float:
+        port = free_port()
+        begin = time.monotonic()
+        with server(port):
+            post(f"http://127.0.0.1:{port}{path}", body)
+            return time.monotonic() - begin
+
+    # The first start exports the model.
+    run(onnx, *classify)
+    minilm = interleaved(lambda: run(lambda port: ours(port, model), *classify), lambda: run(onnx, *classify), 5)
+    smollm = interleaved(lambda: run(ours, *generate), lambda: run(llama, *generate), 5)
+    mine, theirs = (statistics.median(seconds) for seconds in minilm)
+    ratio = statistics.median(b / a for a, b in zip(*minilm))
+    verdict("scale-from-zero", *smollm, "llama.cpp server", "s to the first answer", more_is_better=False,
+            extra=f"SmolLM2-135M Q4_1; MiniLM classifier {ratio:.2f}: ours {mine:.3f} s, ONNX Runtime {theirs:.3f} s")
+
+
 def memory() -> None:
     """Resident memory after one answer."""
 
@@ -154,5 +187,5 @@ def classify(connections: int = 8, seconds: float = 5) -> None:
     verdict("classify-http", a, b, "ONNX Runtime", "requests/s", extra=f"MiniLM, 3 labels, {connections} clients, {THREADS} threads")
 
 
-CASES = {"decode-q4_1": decode, "prefill-q4_1": prefill, "clients-16": clients, "start": start, "memory": memory,
-         "classify-http": classify}
+CASES = {"decode-q4_1": decode, "prefill-q4_1": prefill, "clients-16": clients, "start": start,
+         "scale-from-zero": scale_from_zero, "memory": memory, "classify-http": classify}

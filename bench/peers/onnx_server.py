@@ -3,12 +3,11 @@
 import argparse
 import asyncio
 import json
+import os
 
 import numpy
 import onnxruntime
-import torch
 from tokenizers import Tokenizer
-from transformers import AutoModelForSequenceClassification
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--model", required=True)
@@ -17,12 +16,17 @@ parser.add_argument("--threads", type=int, default=2)
 arguments = parser.parse_args()
 
 onnx = f"{arguments.model}/model.onnx"
-model = AutoModelForSequenceClassification.from_pretrained(arguments.model).eval()
-ids = torch.ones(2, 8, dtype=torch.long)
-axes = {0: "batch", 1: "length"}
-torch.onnx.export(model, (ids, ids), onnx, input_names=["input_ids", "attention_mask"], output_names=["logits"],
-                  dynamic_axes={"input_ids": axes, "attention_mask": axes, "logits": {0: "batch"}}, dynamo=False)
-labels = model.config.id2label
+if not os.path.exists(onnx):
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    model = AutoModelForSequenceClassification.from_pretrained(arguments.model).eval()
+    ids = torch.ones(2, 8, dtype=torch.long)
+    axes = {0: "batch", 1: "length"}
+    torch.onnx.export(model, (ids, ids), onnx, input_names=["input_ids", "attention_mask"], output_names=["logits"],
+                      dynamic_axes={"input_ids": axes, "attention_mask": axes, "logits": {0: "batch"}}, dynamo=False)
+with open(f"{arguments.model}/config.json", encoding="utf-8") as config:
+    labels = {int(index): label for index, label in json.load(config)["id2label"].items()}
 options = onnxruntime.SessionOptions()
 options.intra_op_num_threads = arguments.threads
 session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])

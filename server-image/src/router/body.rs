@@ -206,8 +206,9 @@ impl Exchange {
 
     fn first_byte(&mut self) {
         if self.first_byte.is_none() {
-            self.first_byte = Some(Instant::now());
-            let elapsed = self.started.elapsed();
+            let now = Instant::now();
+            self.first_byte = Some(now);
+            let elapsed = now.duration_since(self.started);
             self.series.first_byte.observe(elapsed);
             if let Some(window) = &self.window {
                 window.answered.first_byte.observe(elapsed);

@@ -3,8 +3,8 @@
 use hyper::Version;
 use hyper::body::Bytes;
 use hyper::header::{
-    CONNECTION, EXPECT, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
-    TRAILER, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, EXPECT, Entry, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION,
+    TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use hyper::http::request::Parts;
 use hyper::http::uri::{PathAndQuery, Uri};
@@ -43,35 +43,44 @@ pub fn prepare(parts: &mut Parts, peer: &HeaderValue) {
     strip(&mut parts.headers);
     // Answered here already, by reading the body.
     parts.headers.remove(EXPECT);
-    match parts.headers.get(&FORWARDED_FOR).map(HeaderValue::as_bytes) {
-        None => {
-            parts.headers.insert(FORWARDED_FOR, peer.clone());
+    match parts.headers.entry(FORWARDED_FOR) {
+        Entry::Vacant(place) => {
+            place.insert(peer.clone());
         }
-        Some(chain) => {
-            let chain = [chain, b", ", peer.as_bytes()].concat();
-            if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(chain)) {
-                parts.headers.insert(FORWARDED_FOR, value);
+        Entry::Occupied(mut chain) => {
+            let joined = [chain.get().as_bytes(), b", ", peer.as_bytes()].concat();
+            if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(joined)) {
+                chain.insert(value);
             }
         }
     }
 }
 
-/// Removes what is about one connection only.
+/// Removes what is about one connection only. Most messages have little of it: looking at the names that are there
+/// costs less than looking up each that may be.
 pub fn strip(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
-        let named: Vec<HeaderName> = headers
-            .get_all(CONNECTION)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .filter_map(|name| HeaderName::try_from(name.trim()).ok())
-            .collect();
-        headers.remove(CONNECTION);
-        for name in named {
+    if headers.keys().any(|name| *name == CONNECTION) {
+        strip_named(headers);
+    }
+    if headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
+        for name in &HOP_BY_HOP {
             headers.remove(name);
         }
     }
-    for name in &HOP_BY_HOP {
+}
+
+/// Removes `connection` and the headers that it names.
+fn strip_named(headers: &mut HeaderMap) {
+    let values = headers.get_all(CONNECTION).iter();
+    // Said by nearly every server, and among `HOP_BY_HOP` itself.
+    let named: Vec<HeaderName> = values
+        .filter(|value| *value != "keep-alive")
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| HeaderName::try_from(name.trim()).ok())
+        .collect();
+    headers.remove(CONNECTION);
+    for name in named {
         headers.remove(name);
     }
 }

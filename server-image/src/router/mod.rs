@@ -12,6 +12,7 @@ pub mod body;
 pub mod check;
 pub mod choose;
 pub mod client;
+pub mod clock;
 pub mod experiment;
 pub mod feedback;
 pub mod headers;

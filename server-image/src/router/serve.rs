@@ -16,18 +16,21 @@ use arc_swap::ArcSwap;
 use hyper::header::HeaderValue;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::LocalOptions;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, watch};
-use tokio::task::{JoinSet, LocalSet};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::interval;
 
 use super::admin;
+use super::clock::{self, Bell, Clock};
 use super::metrics::Metrics;
 use super::proxy::{Limits, Shared, Worker};
 use super::watch::Watcher;
 
-/// How long a client may keep a connection without sending the head of a request.
+/// How long a client may keep a connection without sending the head of a request; a little longer by the [`Clock`].
 const IDLE: Duration = Duration::from_secs(75);
 
 /// How a router runs.
@@ -68,7 +71,13 @@ pub enum StartError {
     System(#[from] std::io::Error),
 }
 
-type Accepted = (StdTcpStream, SocketAddr);
+/// What a thread is told.
+enum News {
+    /// A connection is its to serve.
+    Accepted(StdTcpStream, SocketAddr),
+    /// Time went on. Said from without, so that a thread has no timer to look at for each request.
+    Step,
+}
 
 /// Runs until SIGTERM or SIGINT, and then until the requests under way are answered.
 pub async fn run(options: Options) -> Result<(), StartError> {
@@ -91,7 +100,6 @@ pub async fn run(options: Options) -> Result<(), StartError> {
         ));
     }
     tokio::spawn(watcher.follow(shared.clone()));
-    let (stop, stopped) = watch::channel(false);
     let mut queues = Vec::new();
     let mut threads = Vec::new();
     for number in 0..options.threads.max(1) {
@@ -101,7 +109,7 @@ pub async fn run(options: Options) -> Result<(), StartError> {
             let (shared, limits) = (shared.clone(), options.limits);
             move || Worker::new(number, shared, limits)
         };
-        threads.push(work(number, worker, connections, stopped.clone())?);
+        threads.push(work(number, worker, connections)?);
     }
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -120,8 +128,8 @@ pub async fn run(options: Options) -> Result<(), StartError> {
             () = tokio::time::sleep(options.shutdown_delay) => {}
         }
     }
+    // A thread whose queue is gone lets its connections finish.
     drop((listener, queues));
-    stop.send_replace(true);
     let deadline = Instant::now() + options.drain;
     while threads.iter().any(|thread| !thread.is_finished()) {
         if Instant::now() > deadline {
@@ -141,13 +149,24 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
 }
 
 /// Hands connections to the threads in turn, until one of them is gone: left to the threads, the first to wake would take most of them.
-async fn accept(listener: &TcpListener, queues: &[mpsc::UnboundedSender<Accepted>]) {
+async fn accept(listener: &TcpListener, queues: &[mpsc::UnboundedSender<News>]) {
     let mut turn = 0;
+    let mut steps = interval(clock::STEP);
     loop {
-        let accepted = listener.accept().await;
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = steps.tick() => {
+                for queue in queues {
+                    if queue.send(News::Step).is_err() {
+                        return;
+                    }
+                }
+                continue;
+            }
+        };
         let moved = accepted.and_then(|(stream, peer)| {
             stream.set_nodelay(true)?;
-            Ok((stream.into_std()?, peer))
+            Ok(News::Accepted(stream.into_std()?, peer))
         });
         match moved {
             Ok(connection) => {
@@ -168,50 +187,87 @@ async fn accept(listener: &TcpListener, queues: &[mpsc::UnboundedSender<Accepted
 fn work(
     number: usize,
     worker: impl FnOnce() -> Worker + Send + 'static,
-    mut connections: mpsc::UnboundedReceiver<Accepted>,
-    stopped: watch::Receiver<bool>,
+    news: mpsc::UnboundedReceiver<News>,
 ) -> std::io::Result<JoinHandle<()>> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    std::thread::Builder::new()
+    let (built, is_built) = std::sync::mpsc::sync_channel(1);
+    let thread = std::thread::Builder::new()
         .name(format!("router-{number}"))
         .spawn(move || {
-            let worker = Rc::new(worker());
-            let local = LocalSet::new();
-            runtime.block_on(local.run_until(async move {
-                let mut open = JoinSet::new();
-                while let Some((stream, peer)) = connections.recv().await {
-                    match TcpStream::from_std(stream) {
-                        Ok(stream) => {
-                            open.spawn_local(serve(stream, peer, worker.clone(), stopped.clone()));
-                        }
-                        Err(error) => tracing::warn!(%error, "a connection could not be taken"),
-                    }
-                    while open.try_join_next().is_some() {}
-                }
-                while open.join_next().await.is_some() {}
-            }));
-        })
+            // Built where it runs: its tasks never leave the thread.
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build_local(LocalOptions::default());
+            let runtime = match runtime {
+                Ok(runtime) => runtime,
+                Err(error) => return drop(built.send(Err(error))),
+            };
+            drop(built.send(Ok(())));
+            runtime.block_on(take(news, worker()));
+        })?;
+    let ended = |_| std::io::Error::other("a thread ended");
+    is_built.recv().map_err(ended)??;
+    Ok(thread)
 }
 
-async fn serve(stream: TcpStream, peer: SocketAddr, worker: Rc<Worker>, mut stopped: watch::Receiver<bool>) {
+/// Serves connections until no more come and all are closed.
+async fn take(mut news: mpsc::UnboundedReceiver<News>, worker: Worker) {
+    let thread = Rc::new(Thread {
+        worker,
+        clock: Clock::new(),
+        bell: Bell::default(),
+    });
+    let mut open = JoinSet::new();
+    while let Some(news) = news.recv().await {
+        match news {
+            News::Accepted(stream, peer) => match TcpStream::from_std(stream) {
+                Ok(stream) => drop(open.spawn_local(serve(stream, peer, thread.clone()))),
+                Err(error) => tracing::warn!(%error, "a connection could not be taken"),
+            },
+            News::Step => thread.step(),
+        }
+        while open.try_join_next().is_some() {}
+    }
+    thread.bell.stop();
+    let mut steps = interval(clock::STEP);
+    while !open.is_empty() {
+        tokio::select! {
+            _ = open.join_next() => {}
+            _ = steps.tick() => thread.step(),
+        }
+    }
+}
+
+/// What the connections of a thread share.
+#[derive(Debug)]
+struct Thread {
+    worker: Worker,
+    clock: Clock,
+    bell: Bell,
+}
+
+impl Thread {
+    fn step(&self) {
+        self.clock.set(Instant::now());
+        self.bell.ring();
+    }
+}
+
+async fn serve(stream: TcpStream, peer: SocketAddr, thread: Rc<Thread>) {
     let peer = HeaderValue::try_from(peer.ip().to_canonical().to_string())
         .unwrap_or_else(|_| HeaderValue::from_static("unknown"));
-    let service = service_fn(move |request| {
-        let (worker, peer) = (worker.clone(), peer.clone());
-        async move { Ok::<_, Infallible>(worker.answer(request, &peer).await) }
-    });
+    let service =
+        service_fn(|request| async { Ok::<_, Infallible>(thread.worker.answer(request, &peer).await) });
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(IDLE);
+    builder.timer(thread.clock.clone()).header_read_timeout(IDLE);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    let mut stop = pin!(stopped.wait_for(|stopped| *stopped));
+    let mut listening = None;
     let mut stopping = false;
     let ended = poll_fn(|context| {
+        listening.get_or_insert_with(|| thread.bell.listen(context.waker()));
         if let Poll::Ready(ended) = connection.as_mut().poll(context) {
             return Poll::Ready(ended);
         }
-        if !stopping && stop.as_mut().poll(context).is_ready() {
+        if !stopping && thread.bell.is_stopping() {
             stopping = true;
             // Closes it when idle, else after the answer under way.
             connection.as_mut().graceful_shutdown();

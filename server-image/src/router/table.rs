@@ -102,21 +102,28 @@ impl Table {
 
     /// The arm by the split, and its index where every arm was there to be chosen.
     fn arm(&self, wish: &Wish<'_>, draws: &mut Draws) -> Option<(&Variant, Option<usize>)> {
-        // Looked at once: servers come and go meanwhile.
-        let arms: Vec<Arm<'_>> = self
-            .variants
-            .iter()
-            .map(|variant| Arm {
-                name: &variant.name,
-                weight: variant.weight,
-                ready: variant.can_take(wish),
-            })
-            .collect();
+        // Looked at once: servers come and go meanwhile. On the stack for as many arms as a test has.
+        let mut few = [false; 8];
+        let mut many = Vec::new();
+        let ready = if let Some(few) = few.get_mut(..self.variants.len()) {
+            few
+        } else {
+            many.resize(self.variants.len(), false);
+            many.as_mut_slice()
+        };
+        for (ready, variant) in ready.iter_mut().zip(&self.variants) {
+            *ready = variant.can_take(wish);
+        }
+        let arms = self.variants.iter().zip(&*ready).map(|(variant, &ready)| Arm {
+            name: &variant.name,
+            weight: variant.weight,
+            ready,
+        });
         let index = match wish.key {
-            Some(key) => choose::sticky(arms.iter().copied(), key),
-            None => choose::drawn(arms.iter().copied(), draws.draw()),
+            Some(key) => choose::sticky(arms, key),
+            None => choose::drawn(arms, draws.draw()),
         }?;
-        let fairly = arms.iter().all(|arm| arm.ready).then_some(index);
+        let fairly = ready.iter().all(|&ready| ready).then_some(index);
         Some((&self.variants[index], fairly))
     }
 
