@@ -10,6 +10,7 @@ mod eval_run;
 mod fine_tune_job;
 #[allow(clippy::duplicated_attributes, reason = "printer columns share attributes")]
 mod model_deployment;
+mod scaling;
 mod schema;
 mod strategy;
 
@@ -22,9 +23,10 @@ pub use fine_tune_job::{
     AccessMode, CheckpointSpec, CheckpointVolume, FineTuneJob, FineTuneJobSpec, FineTuneJobStatus, OutputSpec,
 };
 pub use model_deployment::{
-    AdapterRef, ModelDeployment, ModelDeploymentSpec, ModelDeploymentStatus, Traffic, Variant, VariantPhase,
-    VariantStatus,
+    AdapterRef, ModelDeployment, ModelDeploymentSpec, ModelDeploymentStatus, Traffic, TrafficMirror, Variant,
+    VariantPhase, VariantStatus,
 };
+pub use scaling::{Scaling, ScalingStatus};
 pub use schema::{CrdError, all, write};
 pub use strategy::{
     Analysis, AnalysisMetric, Canary, EvalStep, Mirror, OnFailure, Pause, RevisionSources, RolloutPhase,

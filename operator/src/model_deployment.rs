@@ -7,6 +7,7 @@ pub mod inputs;
 pub mod plan;
 pub mod rollout;
 pub mod routes;
+pub mod scale;
 pub mod server;
 pub mod status;
 #[cfg(test)]
@@ -98,7 +99,8 @@ pub async fn run(context: Arc<Context>, shutdown: impl Future<Output = ()> + Sen
         context.api::<Pod>(),
         ours(),
         runner::by_label(MODEL_DEPLOYMENT_LABEL),
-    );
+    )
+    .reconcile_on(scale::watch::follow(context.scaled.clone(), context.http.clone()));
     runner::run(
         NAME,
         MODEL_DEPLOYMENT_MANAGER,
@@ -151,6 +153,7 @@ pub async fn reconcile(object: Arc<ModelDeployment>, context: Arc<Context>) -> R
         )
         .await
         .map_err(Error::Status)?;
+    context.scaled.remember(&object, &inputs, &plan);
     for event in &plan.events {
         context.record(&object, event).await;
     }

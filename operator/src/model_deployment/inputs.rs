@@ -145,7 +145,7 @@ fn is_canary<K: ResourceExt>(object: &K) -> bool {
 }
 
 /// Asks every router that takes requests what it counted, and by which split.
-async fn stats(http: &reqwest::Client, routers: &[Pod]) -> Vec<Option<RouterStats>> {
+pub(super) async fn stats(http: &reqwest::Client, routers: &[Pod]) -> Vec<Option<RouterStats>> {
     let asked = routers.iter().filter(|pod| is_ready(pod)).map(|pod| async {
         let url = names::pod_url(pod, METRICS_PORT)?;
         let answer = http.get(format!("{url}/stats")).send().await.ok()?;
