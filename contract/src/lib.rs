@@ -29,8 +29,8 @@ pub use report::{
     Report, TrainOutcome, exit,
 };
 pub use route::{
-    ExperimentMetric, FeedbackScore, Hold, RouteCanary, RouteExperiment, RouteTable, RouteVariant, Sticky,
-    Success, Within,
+    ExperimentMetric, FeedbackScore, Hold, RouteCanary, RouteExperiment, RouteMirror, RouteTable,
+    RouteVariant, Sticky, Success, Within,
 };
 pub use schema::{strip_formats, union};
 pub use serve::{ServeConfig, ServeLimits};

@@ -21,6 +21,19 @@ pub struct RouteTable {
     /// What is being found out about the arms. While it is here, what the split routes is counted for `/stats`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub experiment: Option<RouteExperiment>,
+    /// One arm gets a copy of what the others answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<RouteMirror>,
+}
+
+/// Copies of requests for an arm, whose answers to them nobody gets.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RouteMirror {
+    /// The arm: its own revision gets them, not its canary.
+    pub variant: String,
+    /// Share of the other arms' requests, 0–100.
+    pub percent: u32,
 }
 
 /// A comparison of the arms by a score of each request that the split sends to one of them. The arms are compared

@@ -108,7 +108,7 @@ impl RevisionStats {
     }
 }
 
-/// Requests that a canary was sent a copy of. Its answers reached nobody.
+/// Requests that a canary, or an arm that is mirrored to, was sent a copy of. Its answers reached nobody.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Mirrored {

@@ -17,6 +17,12 @@ def refusal(manifest: dict) -> str:
     return done.stderr
 
 
+def scaled(name: str, scaling: dict) -> dict:
+    arm = variant(name, 100, HUB_MODEL, scaling=scaling)
+    del arm["replicas"]
+    return arm
+
+
 WRONG = {
     "two model sources": (
         lambda ns: fine_tune_job("x", ns, model={"hub": {"repo": "a/b"}, "claim": {"name": "c", "path": "p"}}),
@@ -34,6 +40,18 @@ WRONG = {
         lambda ns: model_deployment("x", ns, [variant("a", 10, HUB_MODEL), variant("b", 10, HUB_MODEL)]), "add up to 100"),
     "one name twice": (
         lambda ns: model_deployment("x", ns, [variant("a", 50, HUB_MODEL), variant("a", 50, HUB_MODEL)]), "uplicate"),
+    "replicas and scaling": (
+        lambda ns: model_deployment("x", ns, [variant("a", 100, HUB_MODEL, scaling={})]), "not both"),
+    "fewer pods at most than at least": (
+        lambda ns: model_deployment("x", ns, [scaled("a", {"minReplicas": 2})]), "set maxReplicas to minReplicas or more"),
+    "a hold of a day": (
+        lambda ns: model_deployment("x", ns, [scaled("a", {"holdTimeout": "24h"})]), "from 1s to 1h"),
+    "replicas of two variants": (
+        lambda ns: model_deployment("x", ns, [variant("a", 50, HUB_MODEL), variant("b", 50, HUB_MODEL)], replicas=2),
+        "set replicas or scaling of its variants instead"),
+    "copies for nobody": (
+        lambda ns: model_deployment("x", ns, [variant("a", 50, HUB_MODEL), variant("b", 50, HUB_MODEL)],
+                                    traffic={"mirror": {"variant": "c", "percent": 5}}), "must be one of several variants"),
     "no variant": (lambda ns: model_deployment("x", ns, []), "variants"),
     "sticky by two things": (
         lambda ns: model_deployment("x", ns, [variant("a", 100, HUB_MODEL)],

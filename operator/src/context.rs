@@ -20,6 +20,7 @@ use crate::{
     backoff::Backoff,
     conditions::{self, Summary},
     crd::{Conditioned, HubSettings},
+    model_deployment::scale::watch::Watched,
     settings::Settings,
     telemetry::Metrics,
 };
@@ -36,6 +37,8 @@ pub struct Context {
     pub backoff: Backoff,
     /// HTTP client of the trainers' `/progress`.
     pub http: reqwest::Client,
+    /// The ModelDeployments with variants that scale.
+    pub scaled: Arc<Watched>,
     recorder: Recorder,
     hubs: Mutex<HashMap<String, slipway_hub::Client>>,
 }
@@ -73,6 +76,7 @@ impl Context {
             settings,
             metrics,
             backoff: Backoff::default(),
+            scaled: Arc::default(),
             hubs: Mutex::default(),
         })
     }

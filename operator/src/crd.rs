@@ -12,6 +12,7 @@ mod fine_tune_job;
 mod gateway;
 #[allow(clippy::duplicated_attributes, reason = "printer columns share attributes")]
 mod model_deployment;
+mod scaling;
 mod schedule;
 mod schema;
 mod strategy;
@@ -27,9 +28,10 @@ pub use fine_tune_job::{
 };
 pub use gateway::{GatewayRef, GatewayRoute};
 pub use model_deployment::{
-    AdapterRef, ModelDeployment, ModelDeploymentSpec, ModelDeploymentStatus, Traffic, Variant, VariantPhase,
-    VariantStatus,
+    AdapterRef, ModelDeployment, ModelDeploymentSpec, ModelDeploymentStatus, Traffic, TrafficMirror, Variant,
+    VariantPhase, VariantStatus,
 };
+pub use scaling::{Scaling, ScalingStatus};
 pub use schedule::{
     ActiveRun, Answering, MAX_HISTORY, RunFailure, RunRecord, Schedule, Trigger, cron_pattern,
 };

@@ -10,6 +10,7 @@ pub mod plan;
 pub mod prometheus;
 pub mod rollout;
 pub mod routes;
+pub mod scale;
 pub mod server;
 pub mod status;
 #[cfg(test)]
@@ -106,7 +107,8 @@ pub async fn run(context: Arc<Context>, shutdown: impl Future<Output = ()> + Sen
         context.api::<Pod>(),
         ours(),
         runner::by_label(MODEL_DEPLOYMENT_LABEL),
-    );
+    )
+    .reconcile_on(scale::watch::follow(context.scaled.clone(), context.http.clone()));
     runner::run(
         NAME,
         MODEL_DEPLOYMENT_MANAGER,
@@ -160,6 +162,7 @@ pub async fn reconcile(object: Arc<ModelDeployment>, context: Arc<Context>) -> R
         )
         .await
         .map_err(Error::Status)?;
+    context.scaled.remember(&object, &inputs, &plan);
     for event in &plan.events {
         context.record(&object, event).await;
     }

@@ -185,3 +185,72 @@ async fn what_a_copy_meets_is_an_error_of_the_canary_alone() {
     router.terminate();
     assert_eq!(router.end().await, Some(0));
 }
+
+#[tokio::test]
+async fn an_arm_gets_copies_of_what_the_others_answer_and_of_nothing_else() {
+    let [a, b, canary] = [
+        Backend::start("a").await,
+        Backend::start("b").await,
+        Backend::start("b").await,
+    ];
+    let table = json!({
+        "variants": [
+            {"name": "a", "weight": 3, "url": a.url(), "revision": "r1"},
+            {
+                "name": "b", "weight": 1, "url": b.url(), "revision": "b1",
+                "canary": {"url": canary.url(), "revision": "b2", "percent": 0, "mirrorPercent": 0},
+            },
+        ],
+        "mirror": {"variant": "b", "percent": 40},
+    });
+    let router = Router::start(&table).await;
+    let n = 600;
+    for _ in 0..n {
+        let response = router.get("/").await;
+        let arm = response.headers()["x-slipway-variant"]
+            .to_str()
+            .unwrap()
+            .to_owned();
+        assert_eq!(response.text().await.unwrap(), arm);
+    }
+    for _ in 0..20 {
+        router.arm(("x-slipway-variant", "a")).await;
+    }
+    let copies = async || {
+        let series = router.stats().await.series;
+        let told = series.into_iter().find(|series| series.revision == "b1").unwrap();
+        (told.requests as usize, told.mirrored.unwrap_or_default())
+    };
+    let real = a.requests() - 20;
+    eventually("all are counted", async || {
+        let (requests, copied) = copies().await;
+        requests == n - real && copied.requests as usize == b.copies() && copied.in_flight == 0
+    })
+    .await;
+    let off = (b.copies() as f64 - 0.4 * real as f64).abs();
+    assert!(off < bound(real, 0.4), "{} of {real}", b.copies());
+    assert_eq!((a.copies(), canary.requests()), (0, 0));
+    assert_eq!(b.requests(), n - real + b.copies());
+
+    // While it is away there is nothing to copy to, and nobody notices.
+    b.set_healthy(false);
+    eventually("the arm is away", async || {
+        router.get("/").await.text().await.unwrap() == "a"
+    })
+    .await;
+    let before = b.copies();
+    b.set_hanging(true);
+    b.set_healthy(true);
+    eventually("a copy hangs", async || {
+        assert_eq!(router.arm(("x-slipway-variant", "a")).await, "a");
+        let response = router
+            .client
+            .get(&router.url)
+            .timeout(Duration::from_millis(300))
+            .send()
+            .await;
+        drop(response);
+        copies().await.1.in_flight > 0 && b.copies() > before
+    })
+    .await;
+}

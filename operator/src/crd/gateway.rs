@@ -65,6 +65,12 @@ pub(super) fn spec_rules(schema: &mut Schema) {
                 "remove experiment or traffic.gateway: requests through an HTTPRoute pass by the router, which counts them",
             ),
             (
+                "!has(self.traffic) || !has(self.traffic.gateway) || (!has(self.traffic.mirror) && \
+                 self.variants.all(v, !has(v.scaling)))",
+                "remove traffic.mirror and scaling, or traffic.gateway: the router copies, counts and holds requests, and \
+                 those through an HTTPRoute pass by it; set replicas instead",
+            ),
+            (
                 "!has(self.traffic) || !has(self.traffic.gateway) || self.variants.size() <= 7",
                 "use at most 7 variants with traffic.gateway: an HTTPRoute has no room for the rules of more",
             ),

@@ -12,6 +12,7 @@ use super::{
     common::{HubSettings, ModelSource, ResolvedSource, Resources},
     experiment::{Experiment, ExperimentStatus},
     gateway::{self, GatewayRoute},
+    scaling::{Scaling, ScalingStatus},
     schema::{LABEL_NAME, OBJECT_NAME, condition_list, named_list, rules},
     strategy::{RolloutStatus, Strategy},
 };
@@ -27,6 +28,11 @@ use super::{
     shortname = "mdep",
     category = "slipway",
     derive = "PartialEq",
+    scale(
+        spec_replicas_path = ".spec.replicas",
+        status_replicas_path = ".status.replicas",
+        label_selector_path = ".status.selector"
+    ),
     doc = "ModelDeployment serves one or several variants of a model behind one URL and splits traffic between them.",
     printcolumn(
         name = "Ready",
@@ -49,7 +55,7 @@ use super::{
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
-#[schemars(transform = deployment_rules)]
+#[schemars(transform = spec_rules)]
 #[schemars(transform = gateway::spec_rules)]
 pub struct ModelDeploymentSpec {
     /// What the models do. Default: told from the models' files.
@@ -59,6 +65,11 @@ pub struct ModelDeploymentSpec {
     /// is ready.
     #[schemars(length(min = 1, max = 16), transform = variant_list)]
     pub variants: Vec<Variant>,
+    /// Pods of a single variant that sets neither `replicas` nor `scaling`: what `kubectl scale` and autoscalers set.
+    /// While no pod is ready, requests are held for up to 2m.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1000))]
+    pub replicas: Option<i32>,
     /// How requests meet variants.
     #[serde(default)]
     pub traffic: Traffic,
@@ -90,6 +101,7 @@ pub struct ModelDeploymentSpec {
 /// One arm of the split.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = variant_rules)]
 pub struct Variant {
     /// Its name: in metrics, in `x-slipway-variant`, and in the names of its Deployment and Service.
     #[schemars(regex(pattern = LABEL_NAME), length(max = 30))]
@@ -104,10 +116,13 @@ pub struct Variant {
     #[serde(default = "hundred")]
     #[schemars(range(min = 0, max = 100))]
     pub traffic_percent: u32,
-    /// Pods.
-    #[serde(default = "one")]
+    /// Pods. Default 1, where `scaling` is not set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
-    pub replicas: i32,
+    pub replicas: Option<i32>,
+    /// Pods by how many requests there are. Default: as many as `replicas` says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scaling: Option<Scaling>,
     /// What each pod may use.
     #[serde(default)]
     pub resources: Resources,
@@ -115,10 +130,6 @@ pub struct Variant {
 
 fn hundred() -> u32 {
     100
-}
-
-fn one() -> i32 {
-    1
 }
 
 /// A named adapter on top of a variant's model.
@@ -141,6 +152,60 @@ pub struct Traffic {
     /// Gateways through which requests come, split by an HTTPRoute and not by the router. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateway: Option<GatewayRoute>,
+    /// One variant gets a copy of what the others answer; its answers to those are discarded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<TrafficMirror>,
+}
+
+/// Copies of requests for a variant. It may have a share of its own as well.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct TrafficMirror {
+    /// The variant that gets them.
+    #[schemars(regex(pattern = LABEL_NAME), length(max = 30))]
+    pub variant: String,
+    /// Share of the other variants' requests that it gets a copy of, 0–100.
+    #[schemars(range(min = 0, max = 100))]
+    pub percent: u32,
+}
+
+fn spec_rules(schema: &mut Schema) {
+    rules(
+        schema,
+        &[
+            (
+                "!has(self.experiment) || (self.variants.size() > 1 && self.variants.all(v, !has(v.trafficPercent) || \
+                 v.trafficPercent > 0))",
+                "an experiment compares all variants: list two or more, each with a trafficPercent above 0, or remove \
+                 experiment",
+            ),
+            (
+                "!has(self.experiment) || !has(self.experiment.record) || (has(self.hub) && has(self.hub.tokenSecretRef))",
+                "set hub.tokenSecretRef to a Secret with a token that may write: experiment.record writes to the Hub",
+            ),
+            (
+                "!has(self.replicas) || (self.variants.size() == 1 && !has(self.variants[0].replicas) && \
+                 !has(self.variants[0].scaling))",
+                "the ModelDeployment's own replicas count for a single variant that sets neither replicas nor scaling; \
+                 set replicas or scaling of its variants instead",
+            ),
+            (
+                "!has(self.traffic) || !has(self.traffic.mirror) || (self.variants.size() > 1 && \
+                 self.variants.exists(v, v.name == self.traffic.mirror.variant))",
+                "traffic.mirror.variant must be one of several variants; name the one that gets copies of what the \
+                 others answer",
+            ),
+        ],
+    );
+}
+
+fn variant_rules(schema: &mut Schema) {
+    rules(
+        schema,
+        &[(
+            "!(has(self.replicas) && has(self.scaling))",
+            "set replicas or scaling of a variant, not both",
+        )],
+    );
 }
 
 fn variant_list(schema: &mut Schema) {
@@ -155,24 +220,6 @@ fn variant_list(schema: &mut Schema) {
             (
                 "self.all(v, self.exists_one(w, w.name == v.name))",
                 "give each variant a name of its own",
-            ),
-        ],
-    );
-}
-
-fn deployment_rules(schema: &mut Schema) {
-    rules(
-        schema,
-        &[
-            (
-                "!has(self.experiment) || (self.variants.size() > 1 && self.variants.all(v, !has(v.trafficPercent) || \
-                 v.trafficPercent > 0))",
-                "an experiment compares all variants: list two or more, each with a trafficPercent above 0, or remove \
-                 experiment",
-            ),
-            (
-                "!has(self.experiment) || !has(self.experiment.record) || (has(self.hub) && has(self.hub.tokenSecretRef))",
-                "set hub.tokenSecretRef to a Secret with a token that may write: experiment.record writes to the Hub",
             ),
         ],
     );
@@ -212,6 +259,12 @@ pub struct ModelDeploymentStatus {
     /// The HTTPRoute that carries the split for `traffic.gateway`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http_route: Option<String>,
+    /// Pods of a single variant, ready or not, for `kubectl scale` and autoscalers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<i32>,
+    /// Which pods those are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub selector: Option<String>,
     /// The annotation by which a person last steered a rollout, until it is removed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub handled_command: Option<String>,
@@ -252,6 +305,9 @@ pub struct VariantStatus {
     /// Pods that answer now.
     #[serde(default)]
     pub ready_replicas: i32,
+    /// How many pods its requests need, where `scaling` is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scaling: Option<ScalingStatus>,
     /// How far the revision that is being rolled in has come, or why it was rolled back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutStatus>,

@@ -144,7 +144,7 @@ pub async fn read<'a>(
             answers: prometheus::ask(context, object, &spec.name, Timestamp::now()).await,
         });
     }
-    let answers = stats(&context.http, &router_pods, object.spec.experiment.is_some()).await;
+    let answers = answers(&context.http, &router_pods, object.spec.experiment.is_some()).await;
     let stats = (answers.iter())
         .filter(|(pod, _)| is_ready(pod))
         .map(|(_, stats)| stats.clone())
@@ -168,9 +168,15 @@ fn is_canary<K: ResourceExt>(object: &K) -> bool {
     object.labels().get(TRACK_LABEL).map(String::as_str) == Some(server::Track::Canary.as_str())
 }
 
-/// Asks every router that takes requests what it counted, and by which split; `all`: also those that do not, or no
-/// longer, since they count until they end.
-async fn stats<'a>(
+/// What every router that takes requests counted, and by which split; none of one that did not answer.
+pub(super) async fn stats(http: &reqwest::Client, routers: &[Pod]) -> Vec<Option<RouterStats>> {
+    let answers = answers(http, routers, false).await;
+    answers.into_iter().map(|(_, stats)| stats).collect()
+}
+
+/// The same with the router; `all`: also of those that take no requests, or no longer, since they count until they
+/// end.
+async fn answers<'a>(
     http: &reqwest::Client,
     routers: &'a [Pod],
     all: bool,

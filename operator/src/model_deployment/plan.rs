@@ -12,12 +12,12 @@ use super::{
     gateway,
     inputs::{Inputs, Resolved, VariantInput},
     rollout::{self, Arm, CanaryPods, Command, Intent},
-    routes, server,
+    routes, scale, server,
     status::{self, revision_label},
 };
 use crate::{
     conditions::Summary,
-    crd::{ModelDeployment, RevisionSources, RolloutPhase, RolloutStatus, VariantStatus},
+    crd::{ModelDeployment, RevisionSources, RolloutPhase, RolloutStatus, ScalingStatus, VariantStatus},
     settings::Settings,
 };
 
@@ -60,12 +60,22 @@ pub struct Planned<'a> {
     pub held: bool,
     /// Another arm's rollout that this one waits for.
     pub waits_for: Option<String>,
+    /// Pods that its requests need, where `scaling` is set.
+    pub scaling: Option<ScalingStatus>,
 }
 
 impl Planned<'_> {
     /// The rollout, unless it is over.
     pub fn under_way(&self) -> Option<&RolloutStatus> {
         self.rollout.as_ref().filter(|rollout| is_active(rollout))
+    }
+
+    /// Pods that it is to have, whatever is rolled in.
+    fn replicas(&self, object: &ModelDeployment) -> i32 {
+        self.scaling.as_ref().map_or_else(
+            || scale::fixed(object, self.input.spec),
+            |scaling| scaling.desired_replicas,
+        )
     }
 }
 
@@ -114,20 +124,25 @@ pub fn plan<'a>(
     let mut arms: Vec<Planned<'_>> = inputs
         .variants
         .iter()
-        .map(|input| Planned {
-            input,
-            wanted: wanted(object, input, settings),
-            rollout: known(object, &input.spec.name).and_then(|known| known.rollout.clone()),
-            intent: rollout::intent(None, input.spec.replicas),
-            held: false,
-            waits_for: None,
+        .map(|input| {
+            let rollout = known(object, &input.spec.name).and_then(|known| known.rollout.clone());
+            Planned {
+                input,
+                wanted: wanted(object, input, settings),
+                scaling: scale::scaled(object, input, rollout.as_ref(), inputs, now),
+                rollout,
+                // Each arm's own follows below.
+                intent: rollout::intent(None, 1),
+                held: false,
+                waits_for: None,
+            }
         })
         .collect();
     for arm in &mut arms {
         // What was rolled back no longer matters once the spec asks for what serves.
         let over =
             arm.under_way().is_none() && arm.wanted == arm.input.server.as_ref().map(server::revision_of);
-        if over || !steps(object, arm.input) {
+        if over || !steps(object, arm) {
             arm.rollout = None;
         }
     }
@@ -153,7 +168,7 @@ pub fn plan<'a>(
         } else if begins(object, arm, None) {
             arm.waits_for.clone_from(&leader);
         }
-        arm.intent = rollout::intent(arm.rollout.as_ref(), arm.input.spec.replicas);
+        arm.intent = rollout::intent(arm.rollout.as_ref(), arm.replicas(object));
         arm.held = arm.waits_for.is_some() || arm.rollout.as_ref().is_some_and(|_| !arm.intent.promote);
     }
     let experiment = experiment::course(object, inputs, &arms, now);
@@ -168,10 +183,12 @@ pub fn plan<'a>(
     }
 }
 
-/// Whether new revisions of this arm come step by step: it has something to fall back on.
-fn steps(object: &ModelDeployment, input: &VariantInput<'_>) -> bool {
+/// Whether new revisions of this arm come step by step: it has something to fall back on. Without pods nothing serves
+/// that a new revision could be rolled in beside.
+fn steps(object: &ModelDeployment, arm: &Planned<'_>) -> bool {
+    let input = arm.input;
     let served = known(object, &input.spec.name).is_some_and(|known| !known.revision.is_empty());
-    object.spec.strategy.canary.is_some() && input.server.is_some() && served
+    object.spec.strategy.canary.is_some() && input.server.is_some() && served && arm.replicas(object) > 0
 }
 
 /// Whether this arm has a revision to roll in that it has not begun with.
@@ -183,7 +200,7 @@ fn begins(object: &ModelDeployment, arm: &Planned<'_>, command: Option<Command>)
         .rollout
         .as_ref()
         .is_some_and(|rollout| rollout.revision == *wanted);
-    steps(object, arm.input)
+    steps(object, arm)
         && *wanted != server::revision_of(server)
         && (!given_up || command == Some(Command::Retry))
 }
@@ -208,12 +225,13 @@ fn decide(
         return None;
     };
     let stable = server::revision_of(live);
-    let promoting = rollout::intent(arm.rollout.as_ref(), arm.input.spec.replicas).stable_replicas;
+    let replicas = arm.replicas(object);
+    let promoting = rollout::intent(arm.rollout.as_ref(), replicas).stable_replicas;
     let arm_view = Arm {
         variant: &arm.input.spec.name,
         strategy: &object.spec.strategy,
         paused: object.spec.paused,
-        replicas: arm.input.spec.replicas,
+        replicas,
         stable: &stable,
         wanted,
         sources,

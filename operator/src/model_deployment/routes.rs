@@ -1,13 +1,13 @@
 //! The split as the routers read it. Pure: no client.
 
-use slipway_contract::{RouteCanary, RouteTable, RouteVariant};
+use slipway_contract::{RouteCanary, RouteMirror, RouteTable, RouteVariant};
 
 use super::{
     desired::{HTTP_PORT, object_name},
     experiment::{self, Told},
     inputs::{Inputs, VariantInput},
     plan::{self, Plan},
-    rollout,
+    rollout, scale,
     server::{self, Track},
 };
 use crate::{
@@ -35,11 +35,22 @@ pub fn version(object: &ModelDeployment, inputs: &Inputs<'_>) -> String {
     .version
 }
 
-fn has_pods(rollout: &RolloutStatus, input: &VariantInput<'_>) -> bool {
-    rollout::intent(Some(rollout), input.spec.replicas).canary_replicas > 0
+fn has_pods(rollout: &RolloutStatus) -> bool {
+    // Any number of pods of the arm will do: a share of it is one pod at least.
+    rollout::intent(Some(rollout), 1).canary_replicas > 0
 }
 
-/// A variant without any pods yet is listed too: the router gives its share to the ready ones until it answers.
+/// The revision that answers, or will once an arm without pods has some.
+fn serving(input: &VariantInput<'_>, held: bool) -> String {
+    let serving = input.serving_revision();
+    match &input.server {
+        Some(server) if held && serving.is_empty() => server::revision_of(server),
+        _ => serving,
+    }
+}
+
+/// A variant without any pods yet is listed too: the router gives its share to the ready ones until it answers, or
+/// holds its requests where it may be scaled to zero.
 fn build<'a>(
     object: &ModelDeployment,
     arms: impl Iterator<Item = (&'a VariantInput<'a>, Option<&'a RolloutStatus>)>,
@@ -55,22 +66,24 @@ fn build<'a>(
                 window += &rollout::window(rollout, &object.spec.strategy);
             }
             let name = &input.spec.name;
+            let hold = scale::hold(object, input.spec);
             let service = |track, revision: &str| url(&server::name(object, name, track, revision));
             RouteVariant {
                 name: name.clone(),
                 weight: told.percent(input.spec),
                 url: service(Track::Stable, ""),
                 // While the arm's own pods become the new revision, both answer there under the old one's name.
-                revision: rollout.map_or_else(|| input.serving_revision(), |rollout| rollout.from.clone()),
-                hold: None,
+                revision: rollout
+                    .map_or_else(|| serving(input, hold.is_some()), |rollout| rollout.from.clone()),
                 canary: rollout
-                    .filter(|rollout| has_pods(rollout, input))
+                    .filter(|rollout| has_pods(rollout))
                     .map(|rollout| RouteCanary {
                         url: service(Track::Canary, &rollout.revision),
                         revision: rollout.revision.clone(),
                         percent: rollout.weight,
                         mirror_percent: rollout.mirror,
                     }),
+                hold,
             }
         })
         .collect();
@@ -80,6 +93,10 @@ fn build<'a>(
         version: String::new(),
         window,
         experiment: told.route.clone(),
+        mirror: object.spec.traffic.mirror.as_ref().map(|mirror| RouteMirror {
+            variant: mirror.variant.clone(),
+            percent: mirror.percent,
+        }),
     };
     table.version = names::digest(&(object_name(object), &table));
     table

@@ -31,6 +31,8 @@ use crate::{
 const OVERLAP_SECONDS: i64 = 35;
 /// Seconds that a stream may go on after its pod was told to stop.
 pub(super) const DRAIN_SECONDS: i64 = 60;
+/// A server that has not loaded its model after a day never will.
+const LOADING_SECONDS: i32 = 24 * 60 * 60;
 
 /// Whose pods.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -243,7 +245,8 @@ fn server_container(
         args: Some(args),
         env: Some(vec![pods::variable("SLIPWAY_CACHE_DIR", pods::CACHE)]),
         ports: Some(vec![port("http", HTTP_PORT)]),
-        // Live from the first moment, ready once the model is loaded: a model that loads for long is not killed.
+        // Loading takes every core, and a probe may go unanswered: only a server that has loaded is killed for that.
+        startup_probe: Some(probe("/health", HTTP_PORT, 1, LOADING_SECONDS)),
         liveness_probe: Some(probe("/healthz", HTTP_PORT, 20, 3)),
         readiness_probe: Some(probe("/health", HTTP_PORT, 1, 3)),
         lifecycle: Some(Lifecycle {

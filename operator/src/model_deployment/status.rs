@@ -1,7 +1,10 @@
 //! Step: what a ModelDeployment's status says. Pure: no client.
 
 use jiff::Timestamp;
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+use k8s_openapi::api::{
+    apps::v1::{Deployment, DeploymentStatus},
+    core::v1::Pod,
+};
 use kube::ResourceExt;
 use slipway_contract::{Failure, Report, RouterStats, exit};
 
@@ -12,13 +15,14 @@ use super::{
     gateway,
     inputs::{Inputs, Resolved},
     plan::{Plan, Planned, known},
-    server::{remembered, revision_of},
+    scale,
+    server::{self, Track, remembered, revision_of},
 };
 use crate::{
     conditions::{self, Standing, Summary, kind},
     crd::{
-        Conditioned, ModelDeployment, ModelDeploymentStatus, RolloutPhase, RolloutStatus, VariantPhase,
-        VariantStatus,
+        Conditioned, ModelDeployment, ModelDeploymentStatus, RolloutPhase, RolloutStatus, Variant,
+        VariantPhase, VariantStatus,
     },
     names::{self, REVISION_LABEL},
 };
@@ -59,6 +63,8 @@ pub fn status(
         observed_generation: generation,
         url: Some(names::deployment_url(object_name(object), namespace)),
         summary: Some(shares(&variants)),
+        replicas: scaled_pods(object, inputs),
+        selector: scale::by_subresource(object).map(|only| selector(object, only)),
         variants,
         experiment: plan.experiment.status.clone(),
         http_route: desired.gateway.as_ref().map(|gateway| gateway.route.name_any()),
@@ -66,6 +72,24 @@ pub fn status(
         conditions,
     };
     (status, summary)
+}
+
+/// Pods of a single variant, as its Deployment counts them.
+fn scaled_pods(object: &ModelDeployment, inputs: &Inputs<'_>) -> Option<i32> {
+    scale::by_subresource(object)?;
+    let server = inputs.variants.first()?.server.as_ref();
+    let status = server.and_then(|server| server.status.as_ref());
+    Some(status.and_then(|status| status.replicas).unwrap_or(0))
+}
+
+/// Which pods those are, as `kubectl get --selector` takes it.
+fn selector(object: &ModelDeployment, variant: &Variant) -> String {
+    let labels = server::selector(object, &variant.name, Track::Stable, "");
+    let pairs: Vec<String> = labels
+        .iter()
+        .map(|(label, value)| format!("{label}={value}"))
+        .collect();
+    pairs.join(",")
 }
 
 fn shares(variants: &[VariantStatus]) -> String {
@@ -95,12 +119,19 @@ fn variant_status(object: &ModelDeployment, arm: &Planned<'_>, told: &Told) -> V
         traffic_percent: told.percent(input.spec),
         ready_replicas: ready,
         rollout: arm.rollout.clone(),
+        scaling: arm.scaling.clone(),
         ..VariantStatus::default()
     };
     let wanted = arm.wanted.clone().unwrap_or_default();
-    let complete = live.is_some_and(|server| rolled_out(server, &wanted, arm.intent.stable_replicas));
+    let replicas = arm.intent.stable_replicas;
+    let complete = live.is_some_and(|server| {
+        // Pods that come and go with the requests are no news of a variant that answers.
+        rolled_out(server, &wanted, replicas) || (arm.scaling.is_some() && answers(server, &wanted, ready))
+    });
     // Its pods may all be away for a moment; it is the same revision that they come back as.
     status.revision = match before {
+        // Without pods there is nothing that another revision would have to take over from.
+        _ if complete && replicas == 0 => wanted.clone(),
         Some(before) if serving.is_empty() => before.revision.clone(),
         _ => serving,
     };
@@ -131,6 +162,10 @@ fn variant_status(object: &ModelDeployment, arm: &Planned<'_>, told: &Told) -> V
                 "variant {} waits for the rollout of variant {other}",
                 input.spec.name
             ),
+        ),
+        (_, None, None) if complete && replicas == 0 => (
+            VariantPhase::Ready,
+            "has no pods; the next request is held until one is ready".into(),
         ),
         (_, None, None) if complete => (VariantPhase::Ready, String::new()),
         (_, None, None) => replacing(arm, &wanted, ready),
@@ -181,6 +216,15 @@ pub fn rolled_out(server: &Deployment, revision: &str, replicas: i32) -> bool {
         && status.updated_replicas.unwrap_or(0) == replicas
         && status.ready_replicas.unwrap_or(0) == replicas
         && status.replicas.unwrap_or(0) == replicas
+}
+
+/// Whether some pods answer, and all there are become or are of this revision.
+fn answers(server: &Deployment, revision: &str, ready: i32) -> bool {
+    let pods = |status: &DeploymentStatus| (status.updated_replicas, status.replicas);
+    let counts = server.status.as_ref().map(pods);
+    ready > 0
+        && revision_of(server) == revision
+        && counts.is_some_and(|(updated, all)| updated.unwrap_or(0) == all.unwrap_or(0))
 }
 
 /// Why no node takes a pod.

@@ -282,7 +282,7 @@ fn another_model_is_another_revision_and_more_replicas_are_not() {
         revision_of(server_of(&second, "control"))
     );
     let mut more = object.clone();
-    more.spec.variants[0].replicas = 5;
+    more.spec.variants[0].replicas = Some(5);
     let third = desired(&more, &inputs(&more));
     assert_eq!(
         revision_of(server_of(&first, "control")),

@@ -33,7 +33,8 @@ use tracing_subscriber::EnvFilter;
 #[command(name = "slipway-router", version)]
 struct Cli {
     /// Route table, YAML or JSON: variants (name, weight, url, revision, canary (url, revision, percent,
-    /// mirrorPercent), hold (seconds, limit)), sticky (header or cookie), version and window.
+    /// mirrorPercent), hold (seconds, limit)), sticky (header or cookie), mirror (variant, percent),
+    /// version and window.
     #[arg(long, value_name = "FILE")]
     routes: PathBuf,
     /// Address for clients.

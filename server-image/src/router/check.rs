@@ -55,6 +55,12 @@ pub enum TableError {
         "the variant {0:?} has a hold with 0 seconds or a limit of 0; write 1 or more, or remove the hold"
     )]
     Hold(String),
+    /// Copies for nobody.
+    #[error("the mirror names the variant {0:?}, which is not in the table; name one of its variants")]
+    MirrorUnknown(String),
+    /// A share above the whole.
+    #[error("the mirror has percent {0}; write a number from 0 to 100")]
+    MirrorShare(u32),
     /// An experiment without a name.
     #[error("the experiment has an empty id; name it, so that its counts start anew with the next")]
     ExperimentUnnamed,
@@ -101,6 +107,14 @@ pub fn check(routes: &RouteTable) -> Result<(), TableError> {
     }
     if routes.variants.iter().all(|route| route.weight == 0) {
         return Err(TableError::NoWeight);
+    }
+    if let Some(mirror) = &routes.mirror {
+        if !names.contains(&mirror.variant) {
+            return Err(TableError::MirrorUnknown(mirror.variant.clone()));
+        }
+        if mirror.percent > 100 {
+            return Err(TableError::MirrorShare(mirror.percent));
+        }
     }
     routes.experiment.as_ref().map_or(Ok(()), check_experiment)
 }

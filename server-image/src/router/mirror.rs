@@ -1,4 +1,4 @@
-//! Copies of requests for a canary whose answers nobody gets: they cost the caller nothing and are measured apart.
+//! Copies of requests, for a canary or another arm, whose answers nobody gets: they cost the caller nothing and are measured apart.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -18,7 +18,7 @@ use super::headers::MIRROR;
 use super::metrics::Series;
 use super::pool::Pool;
 use super::upstream::{self, ATTEMPTS, Failed};
-use super::variant::Canary;
+use super::variant::Revision;
 use super::window::WindowSeries;
 
 /// Copies under way for one thread. More are dropped: a canary that hangs must not fill the router's memory.
@@ -91,11 +91,12 @@ impl Mirror {
         }
     }
 
-    /// Draws whether `canary` gets a copy of a request that another revision answers. None where it has no ready
+    /// Draws whether `revision` gets a copy of a request that another answers, by its share of 0 to 100. None where it has no ready
     /// server, where the body is passed on as it comes and was never held whole, and where no place is free.
     pub fn copy(
         &self,
-        canary: &Canary,
+        revision: &Revision,
+        percent: u32,
         parts: &Parts,
         body: &RequestBody,
         draws: &mut Draws,
@@ -103,11 +104,7 @@ impl Mirror {
         let RequestBody::Buffered(bytes) = body else {
             return None;
         };
-        let revision = &canary.revision;
-        if canary.mirror_percent == 0
-            || !choose::is_within(canary.mirror_percent, draws.draw())
-            || !revision.target.has_ready()
-        {
+        if percent == 0 || !choose::is_within(percent, draws.draw()) || !revision.target.has_ready() {
             return None;
         }
         let Some(place) = Place::take(&self.under_way) else {

@@ -221,11 +221,14 @@ impl Worker {
                     .headers
                     .insert(HOST, host.map_err(|_| refusal::no_server())?);
             }
-            let bystander = choice.bystander().filter(|_| !mirrored);
-            let copy = bystander.and_then(|canary| {
-                self.mirror
-                    .copy(canary, &parts, &body, &mut self.draws.borrow_mut())
-            });
+            let copies: Vec<_> = table
+                .bystanders(&choice)
+                .filter(|_| !mirrored)
+                .filter_map(|(revision, percent)| {
+                    let mut draws = self.draws.borrow_mut();
+                    self.mirror.copy(revision, percent, &parts, &body, &mut draws)
+                })
+                .collect();
             let kept = on_trial.then(|| body.again()).flatten();
             let kept = kept.map(|body| (parts.clone(), body));
             let busy = Busy::new(choice.backend.clone());
@@ -240,7 +243,7 @@ impl Worker {
             exchange.scores(subject.take());
             let sent = || {
                 mirrored = true;
-                if let Some(copy) = copy {
+                for copy in copies {
                     self.mirror.send(copy);
                 }
             };

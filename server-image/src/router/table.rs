@@ -38,6 +38,8 @@ pub struct Table {
     pub window: Window,
     /// What is being found out about the arms.
     pub experiment: Option<Experiment>,
+    /// The index of the arm that gets copies of the others' requests, and which share of them.
+    mirror: Option<(usize, u32)>,
     version: String,
 }
 
@@ -67,8 +69,26 @@ impl Table {
                 let before = before.and_then(|before| before.experiment.as_ref());
                 Experiment::following(before, route, &routes.variants)
             }),
+            mirror: routes.mirror.as_ref().and_then(|mirror| {
+                let named = |route: &RouteVariant| route.name == mirror.variant;
+                Some((routes.variants.iter().position(named)?, mirror.percent))
+            }),
             version: routes.version.clone(),
         })
+    }
+
+    /// Who may get a copy of a request that `choice` answers, each with its share: the arm's canary, and the arm that
+    /// gets copies of the others'.
+    pub fn bystanders<'a>(&'a self, choice: &Choice<'a>) -> impl Iterator<Item = (&'a Revision, u32)> {
+        let canary = choice.bystander();
+        let mirror = self
+            .mirror
+            .map(|(index, percent)| (&self.variants[index], percent));
+        let other = mirror.filter(|(variant, _)| !std::ptr::eq(*variant, choice.variant));
+        let canary = canary.map(|canary| (&canary.revision, canary.mirror_percent));
+        canary
+            .into_iter()
+            .chain(other.map(|(variant, percent)| (&variant.stable, percent)))
     }
 
     /// The arm of a request, its revision and its server: what the request asks for, else what its client always
