@@ -114,6 +114,8 @@ impl Worker {
         let mut instead: Option<Choice<'_>> = None;
         let mut since = started;
         let mut tries = Tries::default();
+        // Whether a stable server ended while it had the request: that may be the request's doing.
+        let mut repeated = false;
         loop {
             let chosen = instead
                 .take()
@@ -150,7 +152,8 @@ impl Worker {
                 self.mirror
                     .copy(canary, &parts, &body, &mut self.draws.borrow_mut())
             });
-            let kept = on_trial.then(|| body.again()).flatten();
+            // For another server, should this one fail: once in an arm's stable revision.
+            let kept = (on_trial || !repeated).then(|| body.again()).flatten();
             let kept = kept.map(|body| (parts.clone(), body));
             let busy = Busy::new(choice.backend.clone());
             let mut exchange = Exchange::new(revision, !asked.is_some(), busy, self.pool.clone(), since);
@@ -165,10 +168,20 @@ impl Worker {
                     self.mirror.send(copy);
                 }
             };
-            match upstream::send(&self.pool, &choice.backend, parts, body, sent).await {
+            let answer = upstream::send(&self.pool, &choice.backend, parts, body, sent);
+            let answer = if on_trial && kept.is_some() {
+                tokio::select! {
+                    answer = answer => answer,
+                    () = choice.backend.hangs(revision.target.authority()) => Err(Failed::Spent),
+                }
+            } else {
+                answer.await
+            };
+            match answer {
                 Ok((mut response, sender)) => {
                     exchange.answered(response.status().as_u16(), sender, response.body());
-                    if response.status().is_server_error()
+                    if on_trial
+                        && response.status().is_server_error()
                         && let Some((message, stable)) = kept.zip(choice.stable())
                     {
                         subject = exchange.unscored();
@@ -206,14 +219,20 @@ impl Worker {
                 Err(Failed::Spent) => {
                     revision.series.upstream_failures.fetch_add(1, Relaxed);
                     exchange.failed(StatusCode::BAD_GATEWAY.as_u16());
-                    let Some((message, stable)) = kept.zip(choice.stable()) else {
+                    let other = if on_trial {
+                        choice.stable()
+                    } else {
+                        choice.fellow()
+                    };
+                    let Some((message, other)) = kept.zip(other) else {
                         return Err(refusal::broken());
                     };
                     subject = exchange.unscored();
                     carried = message;
-                    instead = Some(stable);
+                    instead = Some(other);
                     since = Instant::now();
-                    wish.spared = true;
+                    wish.spared |= on_trial;
+                    repeated |= !on_trial;
                 }
                 Err(Failed::Abandoned) => {
                     exchange.untouched();
