@@ -15,6 +15,7 @@ pub mod server;
 pub mod status;
 #[cfg(test)]
 mod tests;
+pub mod trouble;
 
 use std::{future::Future, sync::Arc, time::Duration};
 

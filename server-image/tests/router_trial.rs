@@ -3,6 +3,8 @@
 #[allow(unreachable_pub, dead_code)]
 mod router_support;
 
+use std::time::Duration;
+
 use router_support::{Backend, Router, canary_table, eventually, version};
 use serde_json::{Value, json};
 
@@ -30,6 +32,12 @@ async fn echoes(router: &Router, body: &'static [u8]) {
         (&seen["bytes"], &seen["method"]),
         (&json!(body.len()), &json!("POST"))
     );
+}
+
+/// Gets `/`; the answer must come from `revision`.
+async fn echoes_from(router: &Router, revision: &str) {
+    let response = router.get("/").await;
+    assert_eq!(response.headers()[REVISION], *revision);
 }
 
 /// The answers that Prometheus counts for a revision, by status.
@@ -88,6 +96,38 @@ async fn a_canary_that_closes_connections_costs_no_request() {
     assert_eq!((r2.requests, r2.errors, r2.in_flight), (3, 3, 0));
     assert_eq!(answers(&router, "r2", 502).await, 3);
     assert_eq!(router.revision("r1").await.errors, 0);
+}
+
+#[tokio::test]
+async fn a_canary_that_freezes_costs_no_request() {
+    let (stable, canary) = servers().await;
+    let router = Router::start(&canary_table(&stable, &canary, 100, 0)).await;
+    echoes_from(&router, "r2").await;
+    canary.set_frozen(true);
+    // Sent to the canary, which was ready a moment ago; answered once it has left three probes unanswered.
+    echoes(&router, b"hello").await;
+    assert_eq!((canary.requests(), stable.requests()), (1, 1));
+    eventually("it is counted", async || {
+        let r2 = router.revision("r2").await;
+        (r2.requests, r2.errors, r2.in_flight) == (2, 1, 0)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_canary_that_computes_for_long_is_waited_for() {
+    let (stable, canary) = servers().await;
+    let router = Router::start(&canary_table(&stable, &canary, 100, 0)).await;
+    canary.set_hanging(true);
+    // It answers its probes.
+    let answer = router
+        .client
+        .get(&router.url)
+        .timeout(Duration::from_secs(12))
+        .send()
+        .await;
+    assert!(answer.unwrap_err().is_timeout());
+    assert_eq!((canary.requests(), stable.requests()), (1, 0));
 }
 
 #[tokio::test]

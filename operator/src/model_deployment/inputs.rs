@@ -55,6 +55,18 @@ impl Inputs<'_> {
         let says = |stats: &Option<RouterStats>| stats.as_ref().is_some_and(|stats| stats.version == version);
         !self.stats.is_empty() && self.stats.iter().all(says)
     }
+
+    /// Whether every router that takes requests finds so many servers of a revision ready: a pod is ready seconds
+    /// before the cluster's DNS has told them of it.
+    pub fn see(&self, variant: &str, revision: &str, servers: i32) -> bool {
+        let servers = u64::try_from(servers).unwrap_or(0);
+        let sees = |stats: &Option<RouterStats>| {
+            let all = stats.iter().flat_map(|stats| &stats.series);
+            let mut own = all.filter(|series| series.variant == variant && series.revision == revision);
+            own.any(|series| series.ready_servers >= servers)
+        };
+        !self.stats.is_empty() && self.stats.iter().all(sees)
+    }
 }
 
 /// One variant, and what is known of it.

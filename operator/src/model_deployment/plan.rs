@@ -3,6 +3,7 @@
 use std::time::Duration as Span;
 
 use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::Deployment;
 use kube::ResourceExt;
 use slipway_contract::RouterStats;
 
@@ -14,10 +15,12 @@ use super::{
     rollout::{self, Arm, CanaryPods, Command, Intent},
     routes, scale, server,
     status::{self, revision_label},
+    trouble,
 };
 use crate::{
     conditions::Summary,
     crd::{ModelDeployment, RevisionSources, RolloutPhase, RolloutStatus, ScalingStatus, VariantStatus},
+    names::VARIANT_LABEL,
     settings::Settings,
 };
 
@@ -227,6 +230,11 @@ fn decide(
     let stable = server::revision_of(live);
     let replicas = arm.replicas(object);
     let promoting = rollout::intent(arm.rollout.as_ref(), replicas).stable_replicas;
+    // The routers know the arm's own pods by the revision before, whichever they are of.
+    let found = arm
+        .rollout
+        .as_ref()
+        .is_some_and(|rollout| inputs.see(&arm.input.spec.name, &rollout.from, promoting));
     let arm_view = Arm {
         variant: &arm.input.spec.name,
         strategy: &object.spec.strategy,
@@ -235,8 +243,8 @@ fn decide(
         stable: &stable,
         wanted,
         sources,
-        promoted: status::rolled_out(live, wanted, promoting),
-        canary: canary_pods(arm.input, wanted),
+        promoted: status::rolled_out(live, wanted, promoting) && found,
+        canary: canary_pods(arm.input, &inputs.canaries, wanted),
         routers_follow: follow,
         measured: arm
             .rollout
@@ -248,18 +256,29 @@ fn decide(
     Some(rollout::advance(arm.rollout.as_ref(), &arm_view, now))
 }
 
-fn canary_pods(input: &VariantInput<'_>, revision: &str) -> CanaryPods {
+fn canary_pods(input: &VariantInput<'_>, canaries: &[Deployment], revision: &str) -> CanaryPods {
     let pods: Vec<_> = input
         .canary_pods
         .iter()
         .filter(|pod| revision_label(pod) == revision)
         .collect();
     let ready = pods.iter().filter(|pod| status::is_ready(pod)).count();
+    let mut own = canaries
+        .iter()
+        .filter(|canary| server::revision_of(canary) == revision && of_variant(canary, &input.spec.name));
     CanaryPods {
         ready: i32::try_from(ready).unwrap_or(i32::MAX),
-        broken: pods.iter().find_map(|pod| status::given_up(pod)),
-        unschedulable: pods.iter().find_map(|pod| status::unscheduled(pod)),
+        broken: pods.iter().find_map(|pod| trouble::given_up(pod)),
+        unschedulable: pods.iter().find_map(|pod| trouble::unscheduled(pod)),
+        trouble: pods
+            .iter()
+            .find_map(|pod| trouble::failure(pod))
+            .or_else(|| own.find_map(trouble::refused)),
     }
+}
+
+fn of_variant(server: &Deployment, variant: &str) -> bool {
+    server.labels().get(VARIANT_LABEL).map(String::as_str) == Some(variant)
 }
 
 fn measured(

@@ -75,6 +75,8 @@ pub struct CanaryPods {
     pub broken: Option<String>,
     /// Why no node takes them.
     pub unschedulable: Option<String>,
+    /// What keeps them from answering, though it may mend itself.
+    pub trouble: Option<String>,
 }
 
 /// How the evaluation of a step went.

@@ -6,10 +6,10 @@ use k8s_openapi::api::{
     core::v1::Pod,
 };
 use kube::ResourceExt;
-use slipway_contract::{Failure, Report, RouterStats, exit};
+use slipway_contract::RouterStats;
 
 use super::{
-    ROUTES_ANNOTATION, SERVER_CONTAINER,
+    ROUTES_ANNOTATION,
     desired::{Desired, object_name},
     experiment::Told,
     gateway,
@@ -17,6 +17,7 @@ use super::{
     plan::{Plan, Planned, known},
     scale,
     server::{self, Track, remembered, revision_of},
+    trouble,
 };
 use crate::{
     conditions::{self, Standing, Summary, kind},
@@ -26,9 +27,6 @@ use crate::{
     },
     names::{self, REVISION_LABEL},
 };
-
-/// Restarts after which a server is not waited for any longer.
-const RESTARTS: i32 = 3;
 
 /// Derives the status from what was read and what was applied. `refused` is what the apiserver had against a
 /// child, which outweighs everything else.
@@ -185,11 +183,12 @@ fn rolling(rollout: &RolloutStatus) -> (VariantPhase, String) {
 /// Pods of the arm itself that are not as they should be yet.
 fn replacing(arm: &Planned<'_>, wanted: &str, ready: i32) -> (VariantPhase, String) {
     let mut pods = arm.input.pods.iter().filter(|pod| revision_label(pod) == wanted);
-    if let Some(text) = pods.clone().find_map(failure) {
+    let unmade = || arm.input.server.as_ref().and_then(trouble::refused);
+    if let Some(text) = pods.clone().find_map(trouble::failure).or_else(unmade) {
         return (VariantPhase::Degraded, text);
     }
     let name = &arm.input.spec.name;
-    let message = match pods.find_map(unscheduled) {
+    let message = match pods.find_map(trouble::unscheduled) {
         Some(reason) => {
             format!("variant {name} waits for a node: {reason}; lower resources.requests or add nodes")
         }
@@ -225,79 +224,6 @@ fn answers(server: &Deployment, revision: &str, ready: i32) -> bool {
     ready > 0
         && revision_of(server) == revision
         && counts.is_some_and(|(updated, all)| updated.unwrap_or(0) == all.unwrap_or(0))
-}
-
-/// Why no node takes a pod.
-pub fn unscheduled(pod: &Pod) -> Option<String> {
-    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
-    let scheduled = conditions
-        .iter()
-        .find(|condition| condition.type_ == "PodScheduled")?;
-    (scheduled.status == "False")
-        .then(|| scheduled.message.clone())
-        .flatten()
-}
-
-/// Why a pod's server will not come to serve: what is wrong with it does not mend itself, or it has failed often.
-pub fn given_up(pod: &Pod) -> Option<String> {
-    let containers = pod.status.as_ref()?.container_statuses.as_ref()?;
-    let container = containers
-        .iter()
-        .find(|container| container.name == SERVER_CONTAINER)?;
-    let states = [container.state.as_ref(), container.last_state.as_ref()];
-    let hopeless = states
-        .into_iter()
-        .flatten()
-        .filter_map(|state| state.terminated.as_ref())
-        .any(|ended| [exit::CONFIG, exit::INPUT].contains(&ended.exit_code));
-    (hopeless || container.restart_count >= RESTARTS)
-        .then(|| failure(pod))
-        .flatten()
-}
-
-/// Why a pod's server ended, in its own words where it left some.
-fn failure(pod: &Pod) -> Option<String> {
-    let containers = pod.status.as_ref()?.container_statuses.as_ref()?;
-    let container = containers
-        .iter()
-        .find(|container| container.name == SERVER_CONTAINER)?;
-    let ended = [container.state.as_ref(), container.last_state.as_ref()]
-        .into_iter()
-        .flatten()
-        .find_map(|state| state.terminated.as_ref());
-    if let Some(ended) = ended.filter(|ended| ended.exit_code != 0) {
-        if ended.reason.as_deref() == Some("OOMKilled") {
-            return Some(format!(
-                "server {} was killed for memory; raise resources.limits.memory of its variant",
-                pod.name_any()
-            ));
-        }
-        let told = ended
-            .message
-            .as_deref()
-            .and_then(|text| serde_json::from_str::<Report<()>>(text).ok());
-        return Some(match told {
-            Some(Report::Failure(Failure { message, .. })) => message,
-            _ => format!(
-                "server {} ended with exit code {}; see its logs",
-                pod.name_any(),
-                ended.exit_code
-            ),
-        });
-    }
-    let waiting = container.state.as_ref()?.waiting.as_ref()?;
-    let reason = waiting.reason.as_deref()?;
-    matches!(
-        reason,
-        "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "CreateContainerConfigError"
-    )
-    .then(|| {
-        format!(
-            "server {} cannot start: {reason}: {}",
-            pod.name_any(),
-            waiting.message.as_deref().unwrap_or("")
-        )
-    })
 }
 
 /// The most pressing thing to say: what is missing, then what failed, then what is on its way.

@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 /// Between two looks at the name and at each server.
 const ROUND: Duration = Duration::from_secs(1);
@@ -26,6 +26,8 @@ const ROUND: Duration = Duration::from_secs(1);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Probes in a row that may time out. One that is refused or answered with an error counts at once.
 const TIMEOUTS: u32 = 3;
+/// Before a server that has a request is asked whether it is alive, and between two such questions.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// For a connection to come up.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -64,6 +66,20 @@ impl Backend {
     /// Takes it out until a probe succeeds: a connection to it was refused.
     pub fn refused(&self) {
         self.set_ready(false, "a connection was refused");
+    }
+
+    /// Waits for as long as it answers probes, however long its work takes: what hangs without closing its
+    /// connections would never be told from what computes.
+    pub async fn hangs(&self, authority: &Authority) {
+        let mut timeouts = 0;
+        while timeouts < TIMEOUTS {
+            sleep(PATIENCE).await;
+            match timeout(PROBE_TIMEOUT, probe(self, authority, None)).await {
+                Ok(_) => timeouts = 0,
+                Err(_) => timeouts += 1,
+            }
+        }
+        self.set_ready(false, "it holds requests and does not answer probes");
     }
 
     fn set_ready(&self, ready: bool, cause: &str) {

@@ -168,6 +168,8 @@ impl Worker {
         let mut instead: Option<Choice<'_>> = None;
         let mut since = started;
         let mut tries = Tries::default();
+        // Whether a stable server ended while it had the request: that may be the request's doing.
+        let mut repeated = false;
         loop {
             let chosen = match instead.take() {
                 Some(stable) => Ok(stable),
@@ -229,7 +231,8 @@ impl Worker {
                     self.mirror.copy(revision, percent, &parts, &body, &mut draws)
                 })
                 .collect();
-            let kept = on_trial.then(|| body.again()).flatten();
+            // For another server, should this one fail: once in an arm's stable revision.
+            let kept = (on_trial || !repeated).then(|| body.again()).flatten();
             let kept = kept.map(|body| (parts.clone(), body));
             let busy = Busy::new(choice.backend.clone());
             let mut exchange = Exchange::new(revision, !asked.is_some(), busy, self.pool.clone(), since);
@@ -248,19 +251,28 @@ impl Worker {
                 }
             };
             let mut sending = pin!(upstream::send(&self.pool, &choice.backend, parts, body, sent));
-            let answer = match &kept {
-                None => sending.await,
-                Some(_) => match timeout(self.patience(&choice.variant.stable), sending.as_mut()).await {
+            let answer = if on_trial && kept.is_some() {
+                let hangs = choice.backend.hangs(revision.target.authority());
+                let in_time = async {
+                    tokio::select! {
+                        answer = sending.as_mut() => answer,
+                        () = hangs => Err(Failed::Spent),
+                    }
+                };
+                match timeout(self.patience(&choice.variant.stable), in_time).await {
                     Ok(answer) => answer,
                     // Nobody else could answer: late is better than never.
                     Err(_) if choice.stable().is_none() => sending.await,
                     Err(_) => Err(Failed::Late),
-                },
+                }
+            } else {
+                sending.await
             };
             match answer {
                 Ok((mut response, sender)) => {
                     exchange.answered(response.status().as_u16(), sender, response.body());
-                    if response.status().is_server_error()
+                    if on_trial
+                        && response.status().is_server_error()
                         && let Some((message, stable)) = kept.zip(choice.stable())
                     {
                         subject = exchange.unscored();
@@ -302,14 +314,20 @@ impl Worker {
                         Failed::Late => StatusCode::GATEWAY_TIMEOUT.as_u16(),
                         _ => StatusCode::BAD_GATEWAY.as_u16(),
                     });
-                    let Some((message, stable)) = kept.zip(choice.stable()) else {
+                    let other = if on_trial {
+                        choice.stable()
+                    } else {
+                        choice.fellow()
+                    };
+                    let Some((message, other)) = kept.zip(other) else {
                         return Err(refusal::broken());
                     };
                     subject = exchange.unscored();
                     carried = message;
-                    instead = Some(stable);
+                    instead = Some(other);
                     since = Instant::now();
-                    wish.spared = true;
+                    wish.spared |= on_trial;
+                    repeated |= !on_trial;
                 }
                 Err(Failed::Abandoned) => {
                     exchange.untouched();

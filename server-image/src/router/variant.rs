@@ -172,6 +172,17 @@ impl<'a> Choice<'a> {
         })
     }
 
+    /// The least busy server of its revision: another one, where this one was taken out.
+    pub fn fellow(&self) -> Option<Self> {
+        let (revision, backend) = self.revision.with_server()?;
+        Some(Self {
+            variant: self.variant,
+            revision,
+            backend,
+            fairly: None,
+        })
+    }
+
     /// The canary that may get a copy of the request: the arm's, where another revision answers.
     pub fn bystander(&self) -> Option<&'a Canary> {
         self.variant.canary.as_ref().filter(|_| !self.is_canary())

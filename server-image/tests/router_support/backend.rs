@@ -24,6 +24,8 @@ pub struct State {
     pub healthy: AtomicBool,
     /// Answers nothing but its probe.
     pub hanging: AtomicBool,
+    /// Answers nothing at all, and keeps its connections.
+    pub frozen: AtomicBool,
     /// Answers all but its probe with 500.
     pub failing: AtomicBool,
     /// Reads a request whole and closes the connection on it, but for its probe.
@@ -59,6 +61,7 @@ impl Backend {
         let state = Arc::new(State {
             name: name.into(),
             healthy: AtomicBool::new(true),
+            frozen: AtomicBool::new(false),
             hanging: AtomicBool::new(false),
             failing: AtomicBool::new(false),
             closing: AtomicBool::new(false),
@@ -118,6 +121,10 @@ impl Backend {
         self.state.closing.store(closing, Ordering::Relaxed);
     }
 
+    pub fn set_frozen(&self, frozen: bool) {
+        self.state.frozen.store(frozen, Ordering::Relaxed);
+    }
+
     pub fn set_hanging(&self, hanging: bool) {
         self.state.hanging.store(hanging, Ordering::Relaxed);
     }
@@ -157,6 +164,9 @@ impl Drop for Cancelled {
 
 async fn answer(request: Request<Incoming>, state: Arc<State>) -> Result<Response<Body>, Error> {
     let path = request.uri().path().to_owned();
+    if state.frozen.load(Ordering::Relaxed) {
+        return std::future::pending().await;
+    }
     if path != "/health" {
         state.requests.fetch_add(1, Ordering::Relaxed);
         if request.headers().contains_key("x-slipway-mirror") {

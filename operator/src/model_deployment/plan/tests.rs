@@ -183,6 +183,44 @@ fn a_command_is_remembered_before_it_is_removed_and_carried_out_once() {
 }
 
 #[test]
+fn the_rollout_is_not_over_before_every_router_finds_the_arm_s_own_pods() {
+    let mut object = changing(&[0]);
+    let copy = object.clone();
+    let serving = seen(&copy, &unchanged());
+    let mut promoting = plan(&copy, &serving, &settings(), now()).arms[0]
+        .rollout
+        .clone()
+        .unwrap();
+    (promoting.phase, promoting.step, promoting.weight) = (RolloutPhase::Promoting, 3, 50);
+    let from = promoting.from.clone();
+    object.status.as_mut().unwrap().variants[0].rollout = Some(promoting);
+    // Every pod is of the new revision, and ready.
+    let mut wanted = unchanged();
+    wanted.spec.variants[0].resources = object.spec.variants[0].resources.clone();
+    let mut seen = seen(&object, &wanted);
+    let router = |servers| {
+        Some(RouterStats {
+            series: vec![slipway_contract::RevisionStats {
+                variant: "control".into(),
+                revision: from.clone(),
+                ready_servers: servers,
+                ..slipway_contract::RevisionStats::default()
+            }],
+            ..RouterStats::default()
+        })
+    };
+    for (routers, over) in [
+        (vec![router(2), router(1)], false),
+        (vec![router(2), None], false),
+        (vec![router(2), router(2)], true),
+    ] {
+        seen.stats = routers;
+        let plan = plan(&object, &seen, &settings(), now());
+        assert_eq!(plan.arms[0].rollout.is_none(), over);
+    }
+}
+
+#[test]
 fn a_command_for_another_variant_is_not_for_this_one() {
     let mut object = changing(&[0]);
     object

@@ -234,7 +234,12 @@ impl<'a> Run<'a> {
                 );
             }
         } else {
-            let text = format!("{} of {wanted} pods of the new revision are ready", pods.ready);
+            let why = pods.trouble.as_ref().map(|why| format!(": {why}"));
+            let text = format!(
+                "{} of {wanted} pods of the new revision are ready{}",
+                pods.ready,
+                why.unwrap_or_default()
+            );
             self.wait(status, "WaitingForPods", &text);
         }
         false

@@ -236,14 +236,20 @@ fn no_share_before_there_are_pods_for_it_and_routers_that_follow() {
 #[test]
 fn a_step_that_makes_no_progress_is_given_up() {
     let mut world = World::new("{canary: {steps: [{setWeight: 50}]}, progressDeadline: 2m}");
-    world.pods.ready = 0;
+    (world.pods.ready, world.pods.trouble) = (0, Some("the Hub is away".into()));
     let (status, second) = world.run(None, 0, 3600);
     let status = status.unwrap();
     assert_eq!(
         (status.phase, status.reason.as_str()),
         (RolloutPhase::RolledBack, "ProgressDeadlineExceeded")
     );
-    assert!(status.message.contains("0 of 2 pods"), "{}", status.message);
+    assert!(
+        status
+            .message
+            .contains("0 of 2 pods of the new revision are ready: the Hub is away"),
+        "{}",
+        status.message
+    );
     assert!((120..130).contains(&second), "{second}");
 }
 
@@ -446,6 +452,7 @@ fn replay(
             ready: turn.ready,
             broken: turn.broken.then(|| "crashes".into()),
             unschedulable: turn.full.then(|| "no room".into()),
+            trouble: None,
         };
         (world.follow, world.errors, world.requests) = (turn.follow, turn.errors, turn.requests);
         world.paused = turn.paused;
