@@ -17,6 +17,7 @@ import harness  # noqa: E402
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "alone: takes away what every test needs, and so runs after the others")
+    config.addinivalue_line("markers", "slow: takes minutes, and so runs only when asked for")
 
 
 @pytest.fixture(scope="session")
@@ -74,3 +75,11 @@ def pytest_runtest_makereport(item, call):
     report = (yield).get_result()
     if report.when == "call" and report.failed:
         item.failed = True
+
+
+def pytest_collection_modifyitems(config, items):
+    """What takes minutes runs only when it is asked for by `-m slow`."""
+    if "slow" not in config.option.markexpr:
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in slow]
