@@ -68,6 +68,36 @@ fn a_time_that_summer_time_leaves_out_runs_right_after_and_a_repeated_one_once()
 }
 
 #[test]
+fn looking_back_and_stepping_ahead_agree_through_every_change_of_clocks() {
+    let crons = [
+        "30 2 * * *",
+        "15,45 2 * * *",
+        "0 1,2,3 * * *",
+        "5 * * * *",
+        "*/20 2 * * *",
+        "0 2 * * SUN",
+    ];
+    for (zone, change) in [
+        ("Europe/Berlin", "2026-03-29T01:00:00Z"),
+        ("Europe/Berlin", "2026-10-25T01:00:00Z"),
+        ("Australia/Lord_Howe", "2026-04-04T15:00:00Z"),
+        ("Australia/Lord_Howe", "2026-10-03T15:30:00Z"),
+    ] {
+        for cron in crons {
+            let clock = clock(&schedule(cron, zone));
+            let after = at(change) - SignedDuration::from_hours(4);
+            for minute in (0..480).step_by(5) {
+                let until = after + SignedDuration::from_mins(minute);
+                let stepped = std::iter::successors(clock.next(after), |last| clock.next(*last))
+                    .take_while(|time| *time <= until)
+                    .last();
+                assert_eq!(clock.latest(after, until), stepped, "{cron} in {zone} at {until}");
+            }
+        }
+    }
+}
+
+#[test]
 fn an_operator_that_was_away_for_a_day_makes_up_for_the_latest_run_only() {
     let schedule = schedule("*/5 * * * *", "Etc/UTC");
     let clock = clock(&schedule);
