@@ -4,6 +4,7 @@
 //! validation refuses it by name instead of ignoring it.
 
 mod common;
+mod eval_rules;
 #[allow(clippy::duplicated_attributes, reason = "printer columns share attributes")]
 mod eval_run;
 #[allow(clippy::duplicated_attributes, reason = "printer columns share attributes")]
@@ -17,6 +18,7 @@ pub use common::{
     ClaimRef, DatasetRef, HubSettings, KeyRef, ModelSource, NamedRef, Quantity, ResolvedSource, Resources,
     TokenSecretRef,
 };
+pub use eval_rules::{BenchmarkRef, PredictionsRef};
 pub use eval_run::{BaselineRef, ComparisonStatus, EvalRun, EvalRunSpec, EvalRunStatus, TargetRef};
 pub use fine_tune_job::{
     AccessMode, CheckpointSpec, CheckpointVolume, FineTuneJob, FineTuneJobSpec, FineTuneJobStatus, OutputSpec,
