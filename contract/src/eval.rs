@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Average, Dataset, HubAccess, MetricName, MetricSpec, ModelSource, Provenance, Task};
+use crate::{
+    Average, BenchmarkSource, Dataset, EvalTask, HubAccess, MetricName, MetricSpec, ModelSource, Provenance,
+};
 
 /// `slipway-trainer evaluate --config FILE`.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
@@ -15,10 +17,14 @@ pub struct EvalConfig {
     pub target: EvalTarget,
     /// What it does.
     #[serde(default)]
-    pub task: Task,
+    pub task: EvalTask,
     /// The examples; split `test` unless another is named.
     pub dataset: Dataset,
-    /// What to compute.
+    /// How rows become questions. Default: the columns' usual names tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub benchmark: Option<BenchmarkSource>,
+    /// What to compute. Default: what the benchmark names.
+    #[serde(default)]
     pub metrics: Vec<MetricSpec>,
     /// Bounds that decide the verdict.
     #[serde(default)]
@@ -47,9 +53,12 @@ pub struct EvalConfig {
     /// Folder of nltk's data with `corpora/wordnet` and `tokenizers/punkt_tab`, for METEOR.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lexicon: Option<PathBuf>,
-    /// File (JSON lines) that receives each example's prediction.
+    /// File that receives each example's prediction: Parquet where its name ends in `.parquet`, else JSON lines.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub predictions: Option<PathBuf>,
+    /// Dataset repository that receives them. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predictions_hub: Option<PredictionsHub>,
     /// How to reach the Hub.
     #[serde(default)]
     pub hub: HubAccess,
@@ -147,6 +156,22 @@ pub struct ModelCardRecord {
     /// Opens a pull request instead of committing to the main branch.
     #[serde(default)]
     pub pull_request: bool,
+}
+
+/// A dataset repository on the Hub for predictions, made where there is none.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PredictionsHub {
+    /// `owner/name`.
+    #[schemars(regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}$"))]
+    pub repo: String,
+    /// Whether a repository that is made here is private.
+    #[serde(default = "yes")]
+    pub private: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// A two-sided interval.

@@ -4,9 +4,11 @@
 //! [`ServeConfig`], [`RouteTable`]) and reports written by them ([`Progress`], [`Report`], [`RouterStats`]).
 //! Field names are camelCase on the wire. Files may be YAML or JSON.
 
+mod benchmark;
 mod config;
 mod dataset;
 mod eval;
+mod eval_task;
 pub mod experiment;
 mod metric;
 mod report;
@@ -17,12 +19,14 @@ mod source;
 mod stats;
 mod train;
 
+pub use benchmark::{Benchmark, BenchmarkSource, Choices, FewShot, Shipped, Target};
 pub use config::{ConfigError, parse};
 pub use dataset::{Columns, DataFormat, Dataset, DatasetSource, Validation};
 pub use eval::{
-    Baseline, Comparison, ConfidenceInterval, EvalConfig, EvalTarget, MetricResult, ModelCardRecord, Record,
-    Threshold, Verdict, judge,
+    Baseline, Comparison, ConfidenceInterval, EvalConfig, EvalTarget, MetricResult, ModelCardRecord,
+    PredictionsHub, Record, Threshold, Verdict, judge,
 };
+pub use eval_task::EvalTask;
 pub use metric::{Average, MetricName, MetricSource, MetricSpec};
 pub use report::{
     CardCommit, CheckpointMark, EvalOutcome, Failure, FailureReason, Metric, Phase, Progress, Published,

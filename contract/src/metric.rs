@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Task;
+use crate::EvalTask;
 
 /// A metric to compute.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
@@ -16,8 +16,9 @@ pub struct MetricSpec {
     pub average: Option<Average>,
 }
 
-/// Metrics, each equal to its reference implementation: of classes to scikit-learn, of answers to sacrebleu,
-/// rouge_score, nltk and the scripts of Hugging Face's evaluate.
+/// Metrics, each equal to its reference implementation: of classes to scikit-learn, of numbers to scikit-learn and scipy, of
+/// choices to lm-evaluation-harness, of rankings to sentence-transformers, of answers to sacrebleu, rouge_score, nltk and
+/// the scripts of Hugging Face's evaluate.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum MetricName {
@@ -59,11 +60,39 @@ pub enum MetricName {
     RougeLsum,
     /// Words, stems and synonyms in order, 0 to 1. Needs WordNet and Punkt.
     Meteor,
+    /// Mean of squared errors, less is better.
+    Mse,
+    /// Its square root, less is better.
+    Rmse,
+    /// Mean of absolute errors, less is better.
+    Mae,
+    /// Coefficient of determination, at most 1.
+    R2,
+    /// Pearson's correlation, -1 to 1.
+    Pearson,
+    /// Spearman's correlation of ranks, -1 to 1.
+    Spearman,
+    /// Share of questions whose likeliest choice is right.
+    Acc,
+    /// The same, each choice's log-likelihood divided by its number of characters.
+    AccNorm,
+    /// Share of a query's relevant documents that is ranked first.
+    RecallAt1,
+    /// The same among the first 5.
+    RecallAt5,
+    /// The same among the first 10.
+    RecallAt10,
+    /// The same among the first 100.
+    RecallAt100,
+    /// Normalised discounted cumulative gain of the first 10.
+    NdcgAt10,
+    /// 1/rank of the first relevant document among the first 10, else 0.
+    MrrAt10,
 }
 
 impl MetricName {
     /// Every metric.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 33] = [
         Self::Accuracy,
         Self::Precision,
         Self::Recall,
@@ -83,6 +112,20 @@ impl MetricName {
         Self::RougeL,
         Self::RougeLsum,
         Self::Meteor,
+        Self::Mse,
+        Self::Rmse,
+        Self::Mae,
+        Self::R2,
+        Self::Pearson,
+        Self::Spearman,
+        Self::Acc,
+        Self::AccNorm,
+        Self::RecallAt1,
+        Self::RecallAt5,
+        Self::RecallAt10,
+        Self::RecallAt100,
+        Self::NdcgAt10,
+        Self::MrrAt10,
     ];
 
     /// The name on the wire.
@@ -107,6 +150,20 @@ impl MetricName {
             Self::RougeL => "rougeL",
             Self::RougeLsum => "rougeLsum",
             Self::Meteor => "meteor",
+            Self::Mse => "mse",
+            Self::Rmse => "rmse",
+            Self::Mae => "mae",
+            Self::R2 => "r2",
+            Self::Pearson => "pearson",
+            Self::Spearman => "spearman",
+            Self::Acc => "acc",
+            Self::AccNorm => "accNorm",
+            Self::RecallAt1 => "recallAt1",
+            Self::RecallAt5 => "recallAt5",
+            Self::RecallAt10 => "recallAt10",
+            Self::RecallAt100 => "recallAt100",
+            Self::NdcgAt10 => "ndcgAt10",
+            Self::MrrAt10 => "mrrAt10",
         }
     }
 
@@ -119,13 +176,26 @@ impl MetricName {
             Self::ExactMatch => "exact_match",
             Self::SquadF1 => "squad",
             Self::Rouge1 | Self::Rouge2 | Self::RougeL | Self::RougeLsum => "rouge",
+            Self::R2 => "r_squared",
+            Self::Pearson => "pearsonr",
+            Self::Spearman => "spearmanr",
+            Self::AccNorm => "acc_norm",
+            Self::RecallAt1 => "recall_at_1",
+            Self::RecallAt5 => "recall_at_5",
+            Self::RecallAt10 => "recall_at_10",
+            Self::RecallAt100 => "recall_at_100",
+            Self::NdcgAt10 => "ndcg_at_10",
+            Self::MrrAt10 => "mrr_at_10",
             other => other.as_str(),
         }
     }
 
     /// Whether more is better.
     pub fn more_is_better(self) -> bool {
-        !matches!(self, Self::Perplexity | Self::BitsPerByte | Self::Ter)
+        !matches!(
+            self,
+            Self::Perplexity | Self::BitsPerByte | Self::Ter | Self::Mse | Self::Rmse | Self::Mae
+        )
     }
 
     /// What it is computed from.
@@ -149,14 +219,27 @@ impl MetricName {
             | Self::RougeL
             | Self::RougeLsum
             | Self::Meteor => MetricSource::Answers,
+            Self::Mse | Self::Rmse | Self::Mae | Self::R2 | Self::Pearson | Self::Spearman => {
+                MetricSource::Numbers
+            }
+            Self::Acc | Self::AccNorm => MetricSource::Choices,
+            Self::RecallAt1
+            | Self::RecallAt5
+            | Self::RecallAt10
+            | Self::RecallAt100
+            | Self::NdcgAt10
+            | Self::MrrAt10 => MetricSource::Rankings,
         }
     }
 
     /// Whether it can be computed for `task`.
-    pub fn fits(self, task: Task) -> bool {
-        match self.source() {
-            MetricSource::Classes => task == Task::SequenceClassification,
-            MetricSource::Likelihoods | MetricSource::Answers => task == Task::CausalLM,
+    pub fn fits(self, task: EvalTask) -> bool {
+        task == match self.source() {
+            MetricSource::Classes => EvalTask::SequenceClassification,
+            MetricSource::Likelihoods | MetricSource::Answers => EvalTask::CausalLM,
+            MetricSource::Numbers => EvalTask::Regression,
+            MetricSource::Choices => EvalTask::MultipleChoice,
+            MetricSource::Rankings => EvalTask::Retrieval,
         }
     }
 
@@ -175,6 +258,12 @@ pub enum MetricSource {
     Likelihoods,
     /// What the model answers to each prompt.
     Answers,
+    /// The number found for each text.
+    Numbers,
+    /// How likely each choice is.
+    Choices,
+    /// The order of documents for each query.
+    Rankings,
 }
 
 /// How the classes' figures become one.
@@ -220,9 +309,7 @@ mod tests {
     #[test]
     fn every_metric_fits_one_task() {
         for name in MetricName::ALL {
-            let fitting = [Task::CausalLM, Task::SequenceClassification, Task::Embedding]
-                .into_iter()
-                .filter(|&task| name.fits(task));
+            let fitting = EvalTask::ALL.into_iter().filter(|&task| name.fits(task));
             assert_eq!(fitting.count(), 1, "{name:?}");
         }
     }

@@ -163,6 +163,9 @@ pub struct EvalOutcome {
     /// The commit or pull request on the card, when one was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub record: Option<CardCommit>,
+    /// The dataset repository with each example's prediction, when one was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predictions: Option<CardCommit>,
 }
 
 /// Weights on the Hub.

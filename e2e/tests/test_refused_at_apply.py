@@ -57,6 +57,16 @@ WRONG = {
         lambda ns: model_deployment("x", ns, [variant("a", 100, HUB_MODEL)],
                                     traffic={"sticky": {"header": "x", "cookie": "y"}}), "exactly one of"),
     "perplexity of a classifier": (lambda ns: eval_run("x", ns, metrics=[{"name": "perplexity"}]), "fit the task"),
+    "a metric of another task, with those that fit": (
+        lambda ns: eval_run("x", ns, task="Regression"), "Regression has mse, rmse, mae, r2, pearson, spearman"),
+    "multiple choice without a benchmark": (
+        lambda ns: eval_run("x", ns, task="MultipleChoice", metrics=[{"name": "acc"}], thresholds=None, baseline=None),
+        "set benchmark"),
+    "a benchmark that nobody ships": (
+        lambda ns: eval_run("x", ns, task="MultipleChoice", benchmark={"name": "mmlu_redux"}), "arc_easy"),
+    "no metric at all": (lambda ns: eval_run("x", ns, metrics=[], thresholds=None), "list one metric or more"),
+    "predictions in a file that is no Parquet": (
+        lambda ns: eval_run("x", ns, predictions={"claim": {"name": "c", "path": "a.csv"}}), "end predictions.claim.path in .parquet"),
     "a rollout step that is two": (
         lambda ns: model_deployment("x", ns, [variant("a", 100, HUB_MODEL)],
                                     strategy={"canary": {"steps": [{"setWeight": 5, "pause": {}}]}}), "exactly one of"),

@@ -32,6 +32,8 @@ pub enum Head {
         /// Names of the classes.
         labels: Vec<String>,
     },
+    /// One number a sequence, by a classification head with one output.
+    Regression,
     /// One vector a sequence.
     Embedding,
 }
@@ -157,25 +159,24 @@ impl Network {
             }
             _ => None,
         };
-        let classifier = match &head {
-            Head::SequenceClassification { labels } => {
-                if labels.len() < 2 {
-                    return Err(ModelError::InvalidSetting(format!(
-                        "a classifier needs two classes or more, and {} are named; name them in id2label of config.json",
-                        labels.len()
-                    )));
-                }
+        let outputs = match &head {
+            Head::SequenceClassification { labels } if labels.len() < 2 => {
+                return Err(ModelError::InvalidSetting(format!(
+                    "a classifier needs two classes or more, and {} are named; name them in id2label of config.json",
+                    labels.len()
+                )));
+            }
+            Head::SequenceClassification { labels } => Some(labels.len()),
+            Head::Regression => Some(1),
+            Head::CausalLm | Head::Embedding => None,
+        };
+        let classifier = match outputs {
+            Some(outputs) => {
                 let partial = head_from_adapter && mode == Mode::Serve;
                 let (hidden, dropout) = (backbone.hidden_size(), backbone.classifier_dropout());
-                Some(Classifier::load(
-                    &mut loader,
-                    hidden,
-                    labels.len(),
-                    dropout,
-                    partial,
-                )?)
+                Some(Classifier::load(&mut loader, hidden, outputs, dropout, partial)?)
             }
-            _ => None,
+            None => None,
         };
         let (prefix, drawn) = (loader.prefix, loader.drawn);
         Ok(Self {

@@ -4,6 +4,7 @@
 //! validation refuses it by name instead of ignoring it.
 
 mod common;
+mod eval_rules;
 #[allow(clippy::duplicated_attributes, reason = "printer columns share attributes")]
 mod eval_run;
 mod experiment;
@@ -21,6 +22,7 @@ pub use common::{
     ClaimRef, DatasetRef, HubSettings, KeyRef, ModelSource, NamedRef, Quantity, ResolvedSource, Resources,
     TokenSecretRef,
 };
+pub use eval_rules::{BenchmarkRef, PredictionsRef};
 pub use eval_run::{BaselineRef, ComparisonStatus, EvalRun, EvalRunSpec, EvalRunStatus, TargetRef};
 pub use experiment::{Experiment, ExperimentRecord, ExperimentStatus, RecordFailure, ScoredBy};
 pub use fine_tune_job::{

@@ -9,11 +9,13 @@ mod error;
 mod examples;
 mod labels;
 mod layout;
+mod reading;
 mod rows;
 
 pub use columns::{Roles, resolve};
 pub use error::DataError;
-pub use examples::{Example, Reading, Rejected, Turns, read};
+pub use examples::{Example, Turns, read};
 pub use labels::{LabelSet, LabelValue};
 pub use layout::{Layout, Split};
+pub use reading::{Reading, Rejected, read_rows};
 pub use rows::{Row, columns_of};

@@ -1,32 +1,35 @@
 //! `slipway-trainer evaluate`: its steps in order.
 
+mod asked;
+mod benchmark;
 mod check;
+mod collection;
 mod endpoint;
 mod examples;
 mod labels;
 mod local;
 mod measure;
+mod numbers;
+mod pair;
+mod predictions;
 mod progress;
 mod record;
 mod report;
 
 use slipway_contract::{
-    EvalConfig, EvalOutcome, EvalTarget, Failure, FailureReason, MetricName, MetricSource, MetricSpec, Phase,
-    Task, judge,
+    Benchmark, EvalConfig, EvalOutcome, Failure, FailureReason, MetricName, MetricSource, MetricSpec, Phase,
+    judge,
 };
-use slipway_hub::Client;
 use slipway_hub::source::Pin;
 
+use self::asked::{measure_local, measure_target};
 use self::check::check;
-use self::endpoint::Endpoint;
 use self::examples::Examples;
-use self::labels::Classes;
 use self::local::Local;
-use self::measure::{Observations, undefined};
+use self::measure::Observations;
 use self::progress::Progress;
-use crate::data::{DataError, Example};
 use crate::host::Host;
-use crate::metrics::{Lexicon, RocAuc};
+use crate::metrics::Lexicon;
 
 /// What a model says about one text.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -49,6 +52,8 @@ struct Spoken {
 #[derive(Debug)]
 struct Question<'a> {
     config: &'a EvalConfig,
+    /// How rows became questions, where a benchmark says.
+    benchmark: Option<&'a Benchmark>,
     examples: &'a Examples,
     /// What to compute, the metric of the comparison included.
     specs: Vec<MetricSpec>,
@@ -72,9 +77,22 @@ struct Measured {
 
 /// Measures as configured.
 pub fn run(config: &EvalConfig) -> Result<EvalOutcome, Failure> {
-    check(config)?;
+    let benchmark = match &config.benchmark {
+        Some(source) => Some(
+            source
+                .read()
+                .map_err(|error| Failure::new(FailureReason::InvalidConfig, error.to_string()))?,
+        ),
+        None => None,
+    };
+    let benchmark = benchmark.as_ref();
+    let mut config = config.clone();
+    if config.metrics.is_empty() {
+        config.metrics = benchmark.map_or(Vec::new(), |benchmark| benchmark.metrics.clone());
+    }
+    check(&config, benchmark)?;
     let host = Host::new(config.listen.as_deref())?;
-    let outcome = evaluate(config, &host);
+    let outcome = evaluate(&config, benchmark, &host);
     host.terminal.finish();
     if let Ok(outcome) = &outcome {
         host.board.update(|progress| progress.phase = Phase::Done);
@@ -83,18 +101,18 @@ pub fn run(config: &EvalConfig) -> Result<EvalOutcome, Failure> {
     outcome
 }
 
-fn evaluate(config: &EvalConfig, host: &Host) -> Result<EvalOutcome, Failure> {
+fn evaluate(config: &EvalConfig, benchmark: Option<&Benchmark>, host: &Host) -> Result<EvalOutcome, Failure> {
     let client = host.client(&config.hub)?;
     let dataset = host.fetch_dataset(&config.dataset.source, &client)?;
-    let examples = Examples::read(config, &dataset)?;
-    let count = examples.items.len();
+    let examples = Examples::read(config, benchmark, &dataset)?;
+    let count = examples.len();
     host.terminal
         .say(&format!("{count} examples of split `{}`", examples.split));
     if examples.skipped > 0 {
         host.terminal
             .say(&format!("note: {} malformed rows were skipped", examples.skipped));
     }
-    let question = Question::new(config, &examples)?;
+    let question = Question::new(config, benchmark, &examples)?;
     let models = 1 + u64::from(config.baseline.is_some());
     let mut progress = Progress::new(count as u64 * models * question.passes());
     let target = measure_target(&question, host, &client, &mut progress)?;
@@ -126,8 +144,21 @@ fn evaluate(config: &EvalConfig, host: &Host) -> Result<EvalOutcome, Failure> {
             )
         })
         .transpose()?;
-    if let Some(path) = &config.predictions {
-        report::predictions(path, &examples, &target, baseline.as_ref())?;
+    let mut kept = None;
+    if config.predictions.is_some() || config.predictions_hub.is_some() {
+        let rows = predictions::rows(&examples, &target, baseline.as_ref());
+        if let Some(path) = &config.predictions {
+            predictions::write(path, &rows)?;
+        }
+        if let Some(repository) = &config.predictions_hub {
+            host.board.update(|progress| progress.phase = Phase::Publishing);
+            let facts = predictions::Facts {
+                question: &question,
+                dataset: dataset.identity.as_ref(),
+                model: target.pin.as_ref(),
+            };
+            kept = Some(predictions::publish(repository, &rows, facts, host, &client)?);
+        }
     }
     let (verdict, findings) = judge(&results, &config.thresholds, comparison.as_ref());
     let record = match &config.record {
@@ -151,11 +182,16 @@ fn evaluate(config: &EvalConfig, host: &Host) -> Result<EvalOutcome, Failure> {
         verdict,
         findings,
         record,
+        predictions: kept,
     })
 }
 
 impl<'a> Question<'a> {
-    fn new(config: &'a EvalConfig, examples: &'a Examples) -> Result<Self, Failure> {
+    fn new(
+        config: &'a EvalConfig,
+        benchmark: Option<&'a Benchmark>,
+        examples: &'a Examples,
+    ) -> Result<Self, Failure> {
         let mut specs = config.metrics.clone();
         if let Some(baseline) = &config.baseline {
             let compared = measure::compared(baseline, &config.metrics);
@@ -172,6 +208,7 @@ impl<'a> Question<'a> {
         };
         Ok(Self {
             config,
+            benchmark,
             examples,
             specs,
             lexicon,
@@ -193,142 +230,12 @@ impl<'a> Question<'a> {
             MetricSource::Classes,
             MetricSource::Likelihoods,
             MetricSource::Answers,
+            MetricSource::Numbers,
+            MetricSource::Choices,
+            MetricSource::Rankings,
         ]
         .into_iter()
         .filter(|&source| self.wants(source))
         .count() as u64
-    }
-}
-
-fn measure_target(
-    question: &Question<'_>,
-    host: &Host,
-    client: &Client,
-    progress: &mut Progress,
-) -> Result<Measured, Failure> {
-    let config = question.config;
-    match &config.target {
-        EvalTarget::Model(source) => {
-            let (local, model) = Local::load(source, config, host, client)?;
-            measure_local(&local, model.identity, question, host, progress)
-        }
-        EvalTarget::Endpoint {
-            url,
-            variant,
-            revision,
-        } => {
-            let endpoint = Endpoint::new(url, variant.as_deref(), revision.as_deref())?;
-            progress.begin(host);
-            let (texts, _) = question.examples.labelled();
-            let (answers, classes) = endpoint.classify(&texts, config.batch_size as usize, host, progress)?;
-            let unscored = answers
-                .iter()
-                .position(|answer| answer.scores.iter().any(|score| score.is_nan()));
-            if let Some(index) = unscored.filter(|_| question.wants_scores()) {
-                return Err(Failure::new(
-                    FailureReason::InvalidConfig,
-                    format!(
-                        "{url} answers to example {} without a score for every class, which rocAuc needs; remove rocAuc, or let the server answer with all classes",
-                        index + 1
-                    ),
-                ));
-            }
-            classified(answers, classes, question, None)
-        }
-    }
-}
-
-fn measure_local(
-    local: &Local,
-    pin: Option<Pin>,
-    question: &Question<'_>,
-    host: &Host,
-    progress: &mut Progress,
-) -> Result<Measured, Failure> {
-    progress.begin(host);
-    let examples = question.examples;
-    if question.config.task == Task::SequenceClassification {
-        let (texts, labels) = examples.labelled();
-        // Labels that disagree are told before the time is spent.
-        local.classes().resolve(&labels, examples.declared.as_ref())?;
-        let answers = local.classify(&texts, host, progress)?;
-        return classified(answers, local.classes(), question, pin);
-    }
-    let likelihoods = if question.wants(MetricSource::Likelihoods) {
-        local.likelihoods(examples, host, progress)?
-    } else {
-        Vec::new()
-    };
-    if !likelihoods.is_empty() && likelihoods.iter().all(|one| one.tokens == 0) {
-        return Err(DataError::Empty {
-            split: examples.split.clone(),
-            detail: " with a token to measure within maxSequenceLength".into(),
-        }
-        .into());
-    }
-    let spoken = if question.wants(MetricSource::Answers) {
-        local.answers(examples, question.config.max_new_tokens as usize, host, progress)?
-    } else {
-        Vec::new()
-    };
-    let (found, truth): (Vec<&str>, Vec<&str>) = spoken
-        .iter()
-        .map(|one| (one.answer.as_str(), one.reference.as_str()))
-        .unzip();
-    let mut answers = Vec::new();
-    for spec in &question.specs {
-        if let Some(metric) = measure::of_answers(spec.name) {
-            let each = metric
-                .contributions(&found, &truth, question.lexicon.as_ref())
-                .map_err(|why| undefined(spec.name, &why))?;
-            answers.push((spec.name, each));
-        }
-    }
-    Ok(Measured {
-        observations: Observations::Language { likelihoods, answers },
-        answers: Vec::new(),
-        spoken,
-        names: Vec::new(),
-        pin,
-    })
-}
-
-fn classified(
-    answers: Vec<Answer>,
-    classes: Classes,
-    question: &Question<'_>,
-    pin: Option<Pin>,
-) -> Result<Measured, Failure> {
-    let (_, labels) = question.examples.labelled();
-    let truth = classes.resolve(&labels, question.examples.declared.as_ref())?;
-    let area = if question.wants_scores() {
-        let scores: Vec<Vec<f64>> = answers.iter().map(|answer| answer.scores.clone()).collect();
-        let area = RocAuc::new(&truth, &scores);
-        Some(area.map_err(|why| undefined(MetricName::RocAuc, &why))?)
-    } else {
-        None
-    };
-    Ok(Measured {
-        observations: Observations::Classes {
-            count: classes.names.len(),
-            pairs: truth
-                .into_iter()
-                .zip(answers.iter().map(|answer| answer.class))
-                .collect(),
-            area,
-        },
-        answers,
-        spoken: Vec::new(),
-        names: classes.names,
-        pin,
-    })
-}
-
-/// The text of an example, for people who look at single predictions.
-fn shown(example: &Example) -> Option<&str> {
-    match example {
-        Example::Labelled { text, .. } | Example::Text(text) => Some(text),
-        Example::Completion { prompt, .. } => Some(prompt),
-        Example::Conversation(_) => None,
     }
 }

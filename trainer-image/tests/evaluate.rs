@@ -104,8 +104,8 @@ fn an_adapter_is_measured_compared_and_judged() {
         .collect();
     let share =
         |model: &dyn Fn(&Value) -> bool| lines.iter().filter(|line| model(line)).count() as f64 / 40.0;
-    let ours = share(&|line| line["label"] == line["prediction"]);
-    let theirs = share(&|line| line["baseline"]["label"] == line["baseline"]["prediction"]);
+    let ours = share(&|line| line["reference"] == line["prediction"]);
+    let theirs = share(&|line| line["baseline"]["reference"] == line["baseline"]["prediction"]);
     assert!((first["results"][0]["value"].as_f64().unwrap() - ours).abs() < 1e-12);
     assert!((first["comparison"]["difference"].as_f64().unwrap() - (ours - theirs)).abs() < 1e-12);
     assert!(ours > theirs, "{ours} {theirs}");
@@ -297,10 +297,10 @@ fn answers_are_compared_with_their_references() {
     for line in lines.lines() {
         let line: Value = serde_json::from_str(line).unwrap();
         assert!(
-            line["answer"].as_str().unwrap().split_whitespace().count() <= 4,
+            line["prediction"].as_str().unwrap().split_whitespace().count() <= 4,
             "{line}"
         );
-        assert_eq!(line["answer"], line["baseline"]["answer"]);
+        assert_eq!(line["prediction"], line["baseline"]["prediction"]);
         assert!(line["tokens"].as_u64().unwrap() > 0, "{line}");
     }
     // How answers share batches does not matter.

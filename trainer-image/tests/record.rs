@@ -130,3 +130,63 @@ async fn results_are_merged_into_the_card_once() {
     assert_eq!(output.status.code(), Some(3));
     assert_eq!(bench.report("nowhere")["failure"]["reason"], "ModelNotFound");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn predictions_are_committed_to_a_dataset_repository_once() {
+    let Some(hub) = Hub::start() else { return };
+    let client = hub.owner();
+    let bench = Bench::new();
+    bench.instructions("data/test.jsonl", 12);
+    bench.file(
+        "benchmark.yaml",
+        "{name: own, prompt: prompt, choices: [good, the market is], target: 1, metrics: [{name: acc}]}",
+    );
+    let config = json!({
+        "target": { "model": { "path": bench.path("llama") } },
+        "task": "MultipleChoice",
+        "dataset": { "source": { "path": bench.path("data") } },
+        "benchmark": { "path": bench.path("benchmark.yaml") },
+        "predictionsHub": { "repo": "acme/answers" },
+        "provenance": { "kind": "EvalRun", "name": "models/school" },
+    });
+    let first = outcome(&bench, &hub, "first", &config);
+    let repo = RepoId::new(RepoType::Dataset, "acme/answers").unwrap();
+    let head = client.resolve(&repo, "main").await.unwrap().commit;
+    assert_eq!(first["predictions"]["commit"], *head, "{first}");
+    let file = client
+        .read(&repo, "main", "school/test-00000-of-00001.parquet")
+        .await
+        .unwrap();
+    assert!(file.starts_with(b"PAR1"));
+    let card = String::from_utf8(client.read(&repo, "main", "README.md").await.unwrap().to_vec()).unwrap();
+    let parsed = slipway_hub::card::Card::parse(&card).unwrap();
+    let configs = parsed.get("configs").unwrap();
+    assert_eq!(configs[0]["config_name"], "school", "{card}");
+    assert_eq!(
+        configs[0]["data_files"][0]["path"],
+        "school/test-00000-of-00001.parquet"
+    );
+    assert!(
+        card.contains("`logLikelihoods`") && card.contains("a model that is on no Hub"),
+        "{card}"
+    );
+
+    // The same again: no commit. Another run: its own configuration beside the first, prose untouched.
+    let again = outcome(&bench, &hub, "again", &config);
+    assert_eq!(again["predictions"]["commit"], first["predictions"]["commit"]);
+    let mut other = config.clone();
+    other["provenance"]["name"] = json!("models/later");
+    outcome(&bench, &hub, "other", &other);
+    let card = String::from_utf8(client.read(&repo, "main", "README.md").await.unwrap().to_vec()).unwrap();
+    let later = slipway_hub::card::Card::parse(&card).unwrap();
+    let names: Vec<Value> = later
+        .get("configs")
+        .unwrap()
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["config_name"].clone())
+        .collect();
+    assert_eq!(names, ["later", "school"]);
+    assert_eq!(later.body(), parsed.body());
+}

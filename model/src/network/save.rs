@@ -22,7 +22,7 @@ impl Network {
         let lora = adapter.settings.as_ref().ok_or(ModelError::UnknownAdapter)?;
         let task = match self.head {
             Head::CausalLm => TaskType::CausalLm,
-            Head::SequenceClassification { .. } => TaskType::SeqCls,
+            Head::SequenceClassification { .. } | Head::Regression => TaskType::SeqCls,
             Head::Embedding => TaskType::FeatureExtraction,
         };
         let whole = self.classifier.as_ref().map(|_| self.whole_modules());
@@ -63,7 +63,9 @@ impl Network {
         let stem = self.architecture.class_stem();
         let class = match self.head {
             Head::CausalLm => format!("{stem}ForCausalLM"),
-            Head::SequenceClassification { .. } => format!("{stem}ForSequenceClassification"),
+            Head::SequenceClassification { .. } | Head::Regression => {
+                format!("{stem}ForSequenceClassification")
+            }
             Head::Embedding => format!("{stem}Model"),
         };
         config["architectures"] = json!([class]);

@@ -10,12 +10,13 @@ use kube::CustomResource;
 use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 use slipway_contract::{
-    CardCommit, ConfidenceInterval, MetricName, MetricResult, MetricSpec, Progress, Record, Task, Threshold,
-    Verdict,
+    CardCommit, ConfidenceInterval, EvalTask, MetricName, MetricResult, MetricSpec, Progress, Record,
+    Threshold, Verdict,
 };
 
 use super::{
     common::{ClaimRef, DatasetRef, HubSettings, ModelSource, NamedRef, ResolvedSource, Resources},
+    eval_rules::{self, BenchmarkRef, PredictionsRef},
     schedule::{ActiveRun, RunRecord, Schedule},
     schema::{OBJECT_NAME, condition_list, frozen, rules},
 };
@@ -68,12 +69,16 @@ pub struct EvalRunSpec {
     pub target: Option<TargetRef>,
     /// What the target does.
     #[serde(default)]
-    pub task: Task,
+    pub task: EvalTask,
     /// The examples.
     #[schemars(transform = no_validation)]
     pub dataset: DatasetRef,
-    /// What to compute, each with a confidence interval.
-    #[schemars(length(min = 1, max = 16))]
+    /// How rows become questions. Default: the columns' usual names tell. MultipleChoice needs one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub benchmark: Option<BenchmarkRef>,
+    /// What to compute, each with a confidence interval. Default: what the benchmark names.
+    #[serde(default)]
+    #[schemars(length(max = 16))]
     pub metrics: Vec<MetricSpec>,
     /// Tokens of an answer at most, for metrics that compare answers with references. Default: 128.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -96,6 +101,9 @@ pub struct EvalRunSpec {
     /// was at first. Each run looks branches up anew. Such a run is never Complete. Default: it measures once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<Schedule>,
+    /// Where each example's prediction is kept. Default: nowhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predictions: Option<PredictionsRef>,
     /// Seconds that the pod may run; then the run fails. Default: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
@@ -203,19 +211,10 @@ fn no_validation(schema: &mut Schema) {
 }
 
 fn spec_rules(schema: &mut Schema) {
+    eval_rules::add(schema);
     rules(
         schema,
         &[
-            (
-                "self.task != 'Embedding'",
-                "set task to CausalLM or SequenceClassification: there is no metric for embeddings",
-            ),
-            (
-                "self.metrics.all(m, (m.name in ['accuracy', 'precision', 'recall', 'f1', 'matthewsCorrelation', \
-                 'rocAuc']) == (self.task == 'SequenceClassification'))",
-                "choose metrics that fit the task: accuracy, precision, recall, f1, matthewsCorrelation and rocAuc are of \
-                 SequenceClassification, all others of CausalLM",
-            ),
             (
                 "self.metrics.all(m, m.name != 'meteor') || has(self.lexicon)",
                 "set lexicon to a claim with nltk's data (wordnet and punkt_tab): meteor needs it",
@@ -230,11 +229,11 @@ fn spec_rules(schema: &mut Schema) {
                 "remove average: only precision, recall and f1 are averaged over classes",
             ),
             (
-                "!has(self.thresholds) || self.thresholds.all(t, self.metrics.exists(m, m.name == t.metric))",
+                "!has(self.thresholds) || self.metrics.size() == 0 || self.thresholds.all(t, self.metrics.exists(m, m.name == t.metric))",
                 "list each threshold's metric under metrics too, so that it is computed",
             ),
             (
-                "!has(self.baseline) || self.metrics.exists(m, m.name == self.baseline.metric)",
+                "!has(self.baseline) || self.metrics.size() == 0 || self.metrics.exists(m, m.name == self.baseline.metric)",
                 "list baseline.metric under metrics too, so that it is computed",
             ),
             (
@@ -256,12 +255,14 @@ fn spec_rules(schema: &mut Schema) {
         "target",
         "task",
         "dataset",
+        "benchmark",
         "metrics",
         "maxNewTokens",
         "lexicon",
         "thresholds",
         "baseline",
         "record",
+        "predictions",
         "hub",
     ] {
         let message = format!(
@@ -313,6 +314,9 @@ pub struct EvalRunStatus {
     /// The commit or pull request on the model card.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub record: Option<CardCommit>,
+    /// The commit with each example's prediction.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub predictions: Option<CardCommit>,
     /// When the first pod started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub start_time: Option<Time>,

@@ -10,11 +10,11 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::ResourceExt;
-use slipway_contract::{Baseline, Dataset, EvalConfig, EvalTarget, Provenance};
+use slipway_contract::{Baseline, BenchmarkSource, Dataset, EvalConfig, EvalTarget, Provenance};
 
 use super::{inputs::Sources, monitor};
 use crate::{
-    crd::{EvalRun, TargetRef},
+    crd::{BenchmarkRef, ClaimRef, EvalRun, KeyRef, PredictionsRef, TargetRef},
     jobs::{self, Blueprint},
     names::{self, EVAL_RUN_LABEL},
     pods::{self, Mounts},
@@ -116,6 +116,14 @@ fn eval_config(object: &EvalRun, sources: &Sources, settings: &Settings, mounts:
             max_examples: data.max_examples,
             max_invalid_rows: data.max_invalid_rows,
         },
+        benchmark: spec.benchmark.as_ref().map(|benchmark| match benchmark {
+            BenchmarkRef::Name(shipped) => BenchmarkSource::Name(*shipped),
+            BenchmarkRef::ConfigMap(KeyRef { name, key }) => {
+                let folder = format!("{}/benchmark", pods::SOURCES);
+                mounts.add(pods::config_file("benchmark", name, key, &folder));
+                BenchmarkSource::Path(Path::new(&folder).join(key))
+            }
+        }),
         metrics: spec.metrics.clone(),
         thresholds: spec.thresholds.clone(),
         baseline: spec
@@ -138,7 +146,22 @@ fn eval_config(object: &EvalRun, sources: &Sources, settings: &Settings, mounts:
             mounts.add(pods::claim("lexicon", &claim.name, &root));
             Path::new(&root).join(&claim.path)
         }),
-        predictions: None,
+        predictions: match &spec.predictions {
+            Some(PredictionsRef::Claim(ClaimRef { name, path })) => {
+                let root = format!("{}/predictions", pods::SOURCES);
+                mounts.add(pods::writable_claim("predictions", name, &root));
+                let file = match path.as_str() {
+                    "" => format!("{}.parquet", object.name_any()),
+                    path => path.to_owned(),
+                };
+                Some(Path::new(&root).join(file))
+            }
+            Some(PredictionsRef::Hub(_)) | None => None,
+        },
+        predictions_hub: match &spec.predictions {
+            Some(PredictionsRef::Hub(hub)) => Some(hub.clone()),
+            Some(PredictionsRef::Claim(_)) | None => None,
+        },
         hub: mounts.hub_access(&spec.hub, endpoint),
         listen: Some(jobs::LISTEN.into()),
         provenance: Provenance {

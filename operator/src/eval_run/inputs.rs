@@ -12,7 +12,10 @@ use crate::{
     apply::Applier,
     conditions::{self, kind},
     context::Context,
-    crd::{BaselineRef, DatasetRef, EvalRun, EvalRunStatus, ModelDeployment, ResolvedSource, TargetRef},
+    crd::{
+        BaselineRef, BenchmarkRef, DatasetRef, EvalRun, EvalRunStatus, ModelDeployment, PredictionsRef,
+        ResolvedSource, TargetRef,
+    },
     jobs::{self, Pods},
     names::EVAL_RUN_LABEL,
     sources::{self, Found, Missing, Resolver},
@@ -116,6 +119,24 @@ pub async fn sources(context: &Arc<Context>, object: &EvalRun) -> Found<Sources>
             ..DatasetRef::default()
         };
         if let Err(missing) = resolver.dataset(&namespace, &claim, &spec.hub).await? {
+            return Ok(Err(missing));
+        }
+    }
+    if let Some(PredictionsRef::Claim(claim)) = &spec.predictions {
+        let kept = DatasetRef {
+            claim: Some(claim.clone()),
+            ..DatasetRef::default()
+        };
+        if let Err(missing) = resolver.dataset(&namespace, &kept, &spec.hub).await? {
+            return Ok(Err(missing));
+        }
+    }
+    if let Some(BenchmarkRef::ConfigMap(key)) = &spec.benchmark {
+        let benchmark = DatasetRef {
+            config_map: Some(key.clone()),
+            ..DatasetRef::default()
+        };
+        if let Err(missing) = resolver.dataset(&namespace, &benchmark, &spec.hub).await? {
             return Ok(Err(missing));
         }
     }

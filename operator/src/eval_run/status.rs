@@ -145,6 +145,7 @@ fn completed(status: &mut EvalRunStatus, inputs: &Inputs) -> Summary {
         verdict,
         findings,
         record,
+        predictions,
     } = outcome;
     status.progress = None;
     status.summary = results.first().map(score);
@@ -159,6 +160,7 @@ fn completed(status: &mut EvalRunStatus, inputs: &Inputs) -> Summary {
     status.results = results;
     status.verdict = Some(verdict);
     status.record = record;
+    status.predictions = predictions;
     let reason = match verdict {
         Verdict::Passed => "Passed",
         Verdict::Failed => "ThresholdMissed",

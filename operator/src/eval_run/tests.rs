@@ -130,6 +130,51 @@ fn a_lexicon_is_mounted_and_answers_are_as_long_as_asked() {
 }
 
 #[test]
+fn a_benchmark_is_named_or_mounted() {
+    let config = |benchmark: &str| {
+        let yaml = DEPLOYMENT
+            .replace("SequenceClassification", "MultipleChoice")
+            .replace("  metrics: [{name: accuracy}]", benchmark);
+        serde_json::to_value(config(&yaml, &Sources::default())).unwrap()
+    };
+    let shipped = config("  benchmark: {name: arc_easy}");
+    assert_eq!(shipped["benchmark"], json!({"name": "arc_easy"}));
+    assert_eq!(
+        (&shipped["metrics"], &shipped["task"]),
+        (&json!([]), &json!("MultipleChoice"))
+    );
+    let own = config("  benchmark: {configMap: {name: own, key: school.yaml}}");
+    assert_eq!(
+        own["benchmark"],
+        json!({"path": "/slipway/sources/benchmark/school.yaml"})
+    );
+}
+
+#[test]
+fn predictions_are_kept_on_a_claim_or_the_hub() {
+    let config = |predictions: &str| {
+        let yaml = MODEL.replace(
+            "  thresholds",
+            &format!("  predictions: {predictions}\n  thresholds"),
+        );
+        serde_json::to_value(config(&yaml, &Sources::default())).unwrap()
+    };
+    let claim = config("{claim: {name: results}}");
+    assert_eq!(claim["predictions"], "/slipway/sources/predictions/gate.parquet");
+    let named = config("{claim: {name: results, path: runs/1.parquet}}");
+    assert_eq!(
+        named["predictions"],
+        "/slipway/sources/predictions/runs/1.parquet"
+    );
+    let hub = config("{hub: {repo: acme/answers}}");
+    assert_eq!(
+        hub["predictionsHub"],
+        json!({"repo": "acme/answers", "private": true})
+    );
+    assert_eq!(hub["predictions"], Value::Null);
+}
+
+#[test]
 fn a_deployment_is_waited_for_and_a_wrong_variant_is_named() {
     let deployment = |ready: &str| -> ModelDeployment {
         serde_saphyr::from_str(&format!(

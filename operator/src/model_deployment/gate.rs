@@ -1,7 +1,7 @@
 //! The evaluation that a rollout's step asks for: made from a template, and read. Pure: no client.
 
 use kube::ResourceExt;
-use slipway_contract::{Task, Verdict};
+use slipway_contract::{EvalTask, Verdict};
 
 use super::{
     desired::{metadata, object_name},
@@ -61,9 +61,9 @@ fn target(
     object: &ModelDeployment,
     input: &VariantInput<'_>,
     rollout: &RolloutStatus,
-    task: Task,
+    task: EvalTask,
 ) -> TargetRef {
-    if task == Task::SequenceClassification {
+    if task == EvalTask::SequenceClassification {
         return TargetRef::Deployment {
             name: object_name(object).to_owned(),
             variant: Some(input.spec.name.clone()),

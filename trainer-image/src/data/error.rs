@@ -42,6 +42,14 @@ pub enum DataError {
         /// Those there.
         available: Vec<String>,
     },
+    /// A part of a collection for retrieval that is not there.
+    #[error(
+        "the dataset has no `{part}`, which retrieval needs beside the split of judgements; add {part}.jsonl (or .parquet, .csv), a folder {part}, or a split of that name"
+    )]
+    NoPart {
+        /// `corpus` or `queries`.
+        part: String,
+    },
     /// A column that is not there.
     #[error(
         "column `{column}` is not in {file}, which has {}; set dataset.columns.{role} to one of these",
@@ -152,7 +160,8 @@ impl DataError {
             Self::Unreadable { .. }
             | Self::NoFiles { .. }
             | Self::UnknownFormat { .. }
-            | Self::NoSplit { .. } => FailureReason::DatasetNotFound,
+            | Self::NoSplit { .. }
+            | Self::NoPart { .. } => FailureReason::DatasetNotFound,
             Self::NoColumn { .. } | Self::NoGuess { .. } => FailureReason::ColumnNotFound,
             Self::InvalidRows { .. } | Self::Damaged { .. } => FailureReason::InvalidRow,
             Self::Empty { .. } | Self::OneClass { .. } => FailureReason::EmptyDataset,

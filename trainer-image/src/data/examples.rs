@@ -1,12 +1,10 @@
 //! Examples out of rows: what a person means by a row, before any tokenizer sees it.
 
-use std::ops::ControlFlow;
-
 use serde_json::{Value, json};
 use slipway_contract::{Dataset, Failure, Task};
 
 use super::rows::{self, Row};
-use super::{DataError, LabelSet, LabelValue, Layout, Roles, Split, columns};
+use super::{LabelSet, LabelValue, Layout, Reading, Rejected, Roles, Split, columns, read_rows};
 
 /// Messages of a conversation: objects with at least `role` and `content`, as chat templates take them.
 pub type Turns = Vec<Value>;
@@ -34,26 +32,6 @@ pub enum Example {
     Text(String),
 }
 
-/// Why a visitor does not take an example.
-#[derive(Debug)]
-pub enum Rejected {
-    /// The row is at fault: it counts against `maxInvalidRows`. Says what is wrong with it.
-    Row(String),
-    /// Nothing can be read on.
-    Fatal(Failure),
-}
-
-/// What [`read`] found, beside the examples.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Reading {
-    /// Examples handed on.
-    pub examples: u64,
-    /// Malformed rows skipped.
-    pub skipped: u64,
-    /// Classes that the card or the file declares for the label column.
-    pub declared: Option<LabelSet>,
-}
-
 /// Reads `split`, handing each example to `visit`, at most `dataset.max_examples` of them. Malformed rows are
 /// skipped as far as `dataset.max_invalid_rows` permits.
 pub fn read(
@@ -63,67 +41,24 @@ pub fn read(
     task: Task,
     visit: &mut dyn FnMut(Example) -> Result<(), Rejected>,
 ) -> Result<Reading, Failure> {
-    let mut reading = Reading::default();
-    let mut first_bad: Option<String> = None;
-    let limit = dataset.max_examples.unwrap_or(u64::MAX);
-    for file in &split.files {
-        let format = rows::format_of(file, dataset.format)?;
-        let available = rows::columns_of(file, Some(format))?;
-        if available.is_empty() {
-            continue;
-        }
-        let roles = columns::resolve(&dataset.columns, task, file, &available)?;
-        if let (Roles::Labelled { label, .. }, None) = (&roles, &reading.declared) {
-            let names = layout
-                .class_names(label)
-                .or_else(|| rows::class_names(file, Some(format), label));
-            reading.declared = names.map(|names| LabelSet::declared(names, "the dataset's card"));
-        }
-        // A visitor's own failure has to pass through the reader, whose errors are about data only.
-        let mut fatal = None;
-        rows::read(file, Some(format), &roles.names(), &mut |(number, row)| {
-            if reading.examples >= limit {
-                return Ok(ControlFlow::Break(()));
+    let mut declared = None;
+    let mut reading = read_rows(
+        split,
+        dataset,
+        |file, format, available| {
+            let roles = columns::resolve(&dataset.columns, task, file, available)?;
+            if let (Roles::Labelled { label, .. }, None) = (&roles, &declared) {
+                let names = layout
+                    .class_names(label)
+                    .or_else(|| rows::class_names(file, Some(format), label));
+                declared = names.map(|names| LabelSet::declared(names, "the dataset's card"));
             }
-            let bad = match row.and_then(|row| example(&roles, row)).map(&mut *visit) {
-                Ok(Ok(())) => {
-                    reading.examples += 1;
-                    return Ok(ControlFlow::Continue(()));
-                }
-                Ok(Err(Rejected::Fatal(failure))) => {
-                    fatal = Some(failure);
-                    return Ok(ControlFlow::Break(()));
-                }
-                Ok(Err(Rejected::Row(bad))) | Err(bad) => bad,
-            };
-            reading.skipped += 1;
-            let first = first_bad.get_or_insert_with(|| {
-                format!(
-                    "{} {number} of {} is malformed: {bad}",
-                    rows::unit(format),
-                    file.display()
-                )
-            });
-            if reading.skipped > dataset.max_invalid_rows {
-                return Err(DataError::InvalidRows {
-                    first: first.clone(),
-                    found: reading.skipped,
-                    allowed: dataset.max_invalid_rows,
-                });
-            }
-            Ok(ControlFlow::Continue(()))
-        })?;
-        if let Some(failure) = fatal {
-            return Err(failure);
-        }
-    }
-    if reading.examples == 0 {
-        return Err(DataError::Empty {
-            split: split.name.clone(),
-            detail: first_bad.map_or(String::new(), |first| format!(" that is well-formed ({first})")),
-        }
-        .into());
-    }
+            let wanted = roles.names().into_iter().map(str::to_owned).collect();
+            Ok((roles, wanted))
+        },
+        |roles, row| visit(example(roles, row).map_err(Rejected::Row)?),
+    )?;
+    reading.declared = declared;
     Ok(reading)
 }
 

@@ -15,6 +15,8 @@ use super::rows::format_of;
 pub struct Layout {
     splits: BTreeMap<String, Vec<PathBuf>>,
     card: DatasetCard,
+    /// Every data file, beside those of splits.
+    files: Vec<PathBuf>,
     /// A single file answers to whatever split is asked for first, since it has no name of its own.
     single: Option<PathBuf>,
 }
@@ -39,6 +41,7 @@ impl Layout {
             return Ok(Self {
                 splits: BTreeMap::new(),
                 card: DatasetCard::default(),
+                files: Vec::new(),
                 single: Some(path.to_owned()),
             });
         }
@@ -63,6 +66,7 @@ impl Layout {
         Ok(Self {
             splits,
             card,
+            files: files.iter().map(|file| path.join(file)).collect(),
             single: None,
         })
     }
@@ -91,6 +95,33 @@ impl Layout {
             });
         }
         self.split(name)
+    }
+
+    /// The split called `name`, else the files of that name or in a folder of it: collections for retrieval keep `corpus` and
+    /// `queries` so.
+    pub fn part(&self, name: &str) -> Result<Split, DataError> {
+        if let Some(files) = self.splits.get(name) {
+            return Ok(Split {
+                name: name.to_owned(),
+                files: files.clone(),
+            });
+        }
+        let called = |path: &Path| {
+            let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+            let folder = path.parent().and_then(Path::file_name);
+            stem.is_some_and(|stem| stem == name || stem.starts_with(&format!("{name}-")))
+                || folder.is_some_and(|folder| folder.to_string_lossy() == name)
+        };
+        let files: Vec<PathBuf> = self.files.iter().filter(|file| called(file)).cloned().collect();
+        if files.is_empty() {
+            return Err(DataError::NoPart {
+                part: name.to_owned(),
+            });
+        }
+        Ok(Split {
+            name: name.to_owned(),
+            files,
+        })
     }
 
     /// Class names that the dataset card gives for `column`.

@@ -1,19 +1,15 @@
 //! What cannot work whatever model and data are. Pure.
 
-use slipway_contract::{Average, EvalConfig, EvalTarget, Failure, FailureReason, MetricName, Task};
+use slipway_contract::{
+    Average, Benchmark, EvalConfig, EvalTarget, EvalTask, Failure, FailureReason, MetricName, MetricSource,
+};
 
-/// Refuses it.
-pub(super) fn check(config: &EvalConfig) -> Result<(), Failure> {
+/// Refuses it. `benchmark` is the one that it names.
+pub(super) fn check(config: &EvalConfig, benchmark: Option<&Benchmark>) -> Result<(), Failure> {
     let task = config.task;
-    if task == Task::Embedding {
-        return invalid(
-            "task Embedding has no metrics; evaluate with task CausalLM or SequenceClassification".into(),
-        );
-    }
-    if matches!(config.target, EvalTarget::Endpoint { .. }) && task != Task::SequenceClassification {
-        return invalid(format!(
-            "a server is measured by task SequenceClassification only, not {task:?}; name the model instead of the endpoint"
-        ));
+    check_benchmark(task, benchmark)?;
+    if matches!(config.target, EvalTarget::Endpoint { .. }) {
+        check_endpoint(config)?;
     }
     if config.batch_size == 0 || config.max_sequence_length == Some(0) || config.max_new_tokens == 0 {
         return invalid("batchSize, maxSequenceLength or maxNewTokens is 0; set it to at least 1".into());
@@ -32,13 +28,53 @@ pub(super) fn check(config: &EvalConfig) -> Result<(), Failure> {
     Ok(())
 }
 
+fn check_endpoint(config: &EvalConfig) -> Result<(), Failure> {
+    let task = config.task;
+    if matches!(task, EvalTask::Regression | EvalTask::Retrieval) {
+        return invalid(format!(
+            "a server is measured by task SequenceClassification, CausalLM or MultipleChoice, not {task:?}; name the model instead of the endpoint"
+        ));
+    }
+    let mut asked: Vec<MetricName> = config.metrics.iter().map(|spec| spec.name).collect();
+    asked.extend(config.baseline.as_ref().map(|baseline| baseline.metric));
+    match asked
+        .iter()
+        .find(|name| name.source() == MetricSource::Likelihoods)
+    {
+        Some(name) => invalid(format!(
+            "{} is not measured on a server; name the model instead of the endpoint",
+            name.as_str()
+        )),
+        None => Ok(()),
+    }
+}
+
+fn check_benchmark(task: EvalTask, benchmark: Option<&Benchmark>) -> Result<(), Failure> {
+    let Some(benchmark) = benchmark else {
+        if task == EvalTask::MultipleChoice {
+            return invalid(
+                "task MultipleChoice needs a benchmark, which says what the question and the choices are; set benchmark"
+                    .into(),
+            );
+        }
+        return Ok(());
+    };
+    let (fits, kind) = match benchmark.choices {
+        Some(_) => (EvalTask::MultipleChoice, "has choices"),
+        None => (EvalTask::CausalLM, "has no choices"),
+    };
+    if task == fits {
+        return Ok(());
+    }
+    invalid(format!(
+        "benchmark {} {kind}, which is for task {fits:?}, not {task:?}; set task to {fits:?}",
+        benchmark.name
+    ))
+}
+
 fn check_metrics(config: &EvalConfig) -> Result<(), Failure> {
     let task = config.task;
-    let fitting: Vec<&str> = MetricName::ALL
-        .into_iter()
-        .filter(|name| name.fits(task))
-        .map(MetricName::as_str)
-        .collect();
+    let fitting: Vec<&str> = task.metrics().map(MetricName::as_str).collect();
     if config.metrics.is_empty() {
         return invalid(format!(
             "metrics is empty; name at least one, for instance {{name: {}}}",
@@ -114,25 +150,22 @@ mod tests {
         let fields = particular.as_object().unwrap().clone();
         config.as_object_mut().unwrap().extend(fields);
         let config: EvalConfig = serde_json::from_value(config).unwrap();
-        check(&config).map_or_else(|failure| failure.message, |()| String::new())
+        let benchmark = config.benchmark.as_ref().map(|source| source.read().unwrap());
+        check(&config, benchmark.as_ref()).map_or_else(|failure| failure.message, |()| String::new())
     }
 
     #[test]
     fn metrics_that_fit_the_task_are_computed() {
-        let metrics = |task: Task| -> Vec<Value> {
-            MetricName::ALL
-                .into_iter()
-                .filter(|name| name.fits(task))
-                .map(|name| json!({ "name": name.as_str() }))
-                .collect()
-        };
-        let language = json!({ "metrics": metrics(Task::CausalLM), "lexicon": "nltk_data" });
-        assert_eq!(refused(&language), "");
-        let classes = json!({
-            "task": "SequenceClassification",
-            "metrics": metrics(Task::SequenceClassification),
-        });
-        assert_eq!(refused(&classes), "");
+        for task in EvalTask::ALL {
+            let metrics = task.metrics().map(|name| json!({ "name": name.as_str() }));
+            let mut particular = json!({
+                "task": task.as_str(), "metrics": metrics.collect::<Vec<_>>(), "lexicon": "nltk_data",
+            });
+            if task == EvalTask::MultipleChoice {
+                particular["benchmark"] = json!({ "name": "arc_easy" });
+            }
+            assert_eq!(refused(&particular), "");
+        }
     }
 
     #[test]
@@ -155,6 +188,18 @@ mod tests {
                 "a threshold is set on chrf, which is not computed",
             ),
             (json!({ "metrics": [] }), "for instance {name: perplexity}"),
+            (
+                json!({ "task": "MultipleChoice", "metrics": [{ "name": "acc" }] }),
+                "task MultipleChoice needs a benchmark",
+            ),
+            (
+                json!({ "benchmark": { "name": "piqa" } }),
+                "benchmark piqa has choices, which is for task MultipleChoice, not CausalLM",
+            ),
+            (
+                json!({ "task": "Regression", "metrics": [{ "name": "acc" }] }),
+                "for task Regression, which has mse, rmse,",
+            ),
             (json!({ "maxNewTokens": 0 }), "set it to at least 1"),
             (
                 json!({
@@ -163,6 +208,19 @@ mod tests {
                     "metrics": [{ "name": "f1", "average": "binary" }],
                 }),
                 "which a server does not tell",
+            ),
+            (
+                json!({
+                    "target": { "endpoint": { "url": "http://server" } },
+                    "metrics": [{ "name": "bleu" }, { "name": "perplexity" }],
+                }),
+                "perplexity is not measured on a server; name the model",
+            ),
+            (
+                json!({
+                    "target": { "endpoint": { "url": "http://server" } }, "task": "Regression", "metrics": [{ "name": "mse" }],
+                }),
+                "SequenceClassification, CausalLM or MultipleChoice, not Regression",
             ),
         ] {
             let found = refused(&particular);

@@ -1,16 +1,14 @@
 //! A running server, asked over HTTP as a client asks it.
 
+mod language;
+mod predict;
+
 use std::time::Duration;
 
 use reqwest::StatusCode;
 use reqwest::header::RETRY_AFTER;
-use serde::Deserialize;
-use serde_json::json;
+use serde_json::Value;
 use slipway_contract::{Failure, FailureReason};
-
-use super::labels::Classes;
-use super::{Answer, Progress};
-use crate::host::Host;
 
 /// Tries of one request.
 const TRIES: u32 = 8;
@@ -19,15 +17,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// A model that has been scaled to zero is loaded before it answers.
 const TIMEOUT: Duration = Duration::from_mins(5);
 
-/// A class with its score, as `/predict` answers.
-#[derive(Debug, Deserialize)]
-struct Scored {
-    label: String,
-    score: f64,
-}
-
-/// A server's `/predict`.
-#[derive(Debug)]
+/// A server.
+#[derive(Clone, Debug)]
 pub(super) struct Endpoint {
     http: reqwest::Client,
     url: String,
@@ -67,59 +58,13 @@ impl Endpoint {
             .map_err(|error| invalid(&error))?;
         Ok(Self {
             http,
-            url: format!("{}/predict", url.trim_end_matches('/')),
+            url: url.trim_end_matches('/').to_owned(),
             variant: variant.map(ToOwned::to_owned),
             revision: revision.map(ToOwned::to_owned),
         })
     }
 
-    /// What the server says about each text, in their order, and the classes by name.
-    pub fn classify(
-        &self,
-        texts: &[&str],
-        batch_size: usize,
-        host: &Host,
-        progress: &mut Progress,
-    ) -> Result<(Vec<Answer>, Classes), Failure> {
-        let mut said = Vec::with_capacity(texts.len());
-        let mut names = std::collections::BTreeSet::new();
-        for (number, chunk) in texts.chunks(batch_size.max(1)).enumerate() {
-            let first = number * batch_size.max(1);
-            let answers = host.wait(self.batch(chunk, first))?;
-            for classes in answers {
-                names.extend(classes.iter().map(|scored| scored.label.clone()));
-                said.push(classes);
-            }
-            progress.advance(chunk.len(), host);
-        }
-        let names: Vec<String> = names.into_iter().collect();
-        let answers = said.into_iter().map(|classes| answer(classes, &names)).collect();
-        let classes = Classes {
-            names,
-            ordered: false,
-        };
-        Ok((answers, classes))
-    }
-
-    /// Asks for a batch; where the server refuses it, one text after another, to name the one at fault.
-    async fn batch(&self, texts: &[&str], first: usize) -> Result<Vec<Vec<Scored>>, Failure> {
-        match self.ask(texts).await? {
-            Ok(answers) => Ok(answers),
-            Err((status, _)) if texts.len() > 1 && is_about_input(status) => {
-                let mut answers = Vec::new();
-                for (offset, text) in texts.iter().enumerate() {
-                    let answer = self.ask(&[text]).await?;
-                    answers.extend(
-                        answer.map_err(|(status, message)| self.refused(status, &message, first + offset))?,
-                    );
-                }
-                Ok(answers)
-            }
-            Err((status, message)) => Err(self.refused(status, &message, first)),
-        }
-    }
-
-    fn refused(&self, status: StatusCode, message: &str, index: usize) -> Failure {
+    fn refused(&self, path: &str, (status, message): (StatusCode, String), index: usize) -> Failure {
         let (reason, fix) = match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => (
                 FailureReason::AccessDenied,
@@ -127,7 +72,7 @@ impl Endpoint {
             ),
             StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => (
                 FailureReason::InvalidConfig,
-                "check the URL, the variant, and that the server classifies text",
+                "check the URL, the variant, and that the server's model is for this task",
             ),
             _ => (
                 FailureReason::InvalidRow,
@@ -137,19 +82,25 @@ impl Endpoint {
         Failure::new(
             reason,
             format!(
-                "{} refused example {} with {status}: {message}; {fix}",
+                "{}{path} refused example {} with {status}: {message}; {fix}",
                 self.url,
                 index + 1
             ),
         )
     }
 
-    /// Asks until there is an answer. The inner error is a refusal of this request.
-    async fn ask(&self, texts: &[&str]) -> Result<Result<Vec<Vec<Scored>>, (StatusCode, String)>, Failure> {
+    /// Asks until there is an answer that `read` takes; a GET without a body. The inner error is a refusal of this request.
+    async fn ask<T>(
+        &self,
+        path: &str,
+        body: Option<&Value>,
+        read: impl Fn(&[u8]) -> Result<T, String>,
+    ) -> Result<Result<T, (StatusCode, String)>, Failure> {
         let mut last = String::new();
         for attempt in 0..TRIES {
-            match self.once(texts).await {
-                Ok(answers) => return Ok(Ok(answers)),
+            let answered = self.once(path, body).await;
+            match answered.and_then(|bytes| read(&bytes).map_err(|odd| Refused::Later(odd, None))) {
+                Ok(answer) => return Ok(Ok(answer)),
                 Err(Refused::Request(status, message)) => return Ok(Err((status, message))),
                 Err(Refused::Later(message, wait)) => {
                     last = message;
@@ -165,14 +116,18 @@ impl Endpoint {
         Err(Failure::new(
             FailureReason::EndpointUnavailable,
             format!(
-                "{} did not answer in {TRIES} tries: {last}; see whether the server is ready",
+                "{}{path} did not answer in {TRIES} tries: {last}; see whether the server is ready",
                 self.url
             ),
         ))
     }
 
-    async fn once(&self, texts: &[&str]) -> Result<Vec<Vec<Scored>>, Refused> {
-        let mut request = self.http.post(&self.url).json(&json!({"inputs": texts}));
+    async fn once(&self, path: &str, body: Option<&Value>) -> Result<Vec<u8>, Refused> {
+        let url = format!("{}{path}", self.url);
+        let mut request = match body {
+            Some(body) => self.http.post(url).json(body),
+            None => self.http.get(url),
+        };
         if let Some(revision) = &self.revision {
             request = request.header("x-slipway-revision", revision);
         }
@@ -193,48 +148,20 @@ impl Endpoint {
             .bytes()
             .await
             .map_err(|error| Refused::Later(describe(&error), wait))?;
-        if !status.is_success() {
-            let message = error_message(&body);
-            return Err(
-                if status.is_server_error()
-                    || matches!(
-                        status,
-                        StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT
-                    )
-                {
-                    Refused::Later(format!("{status}: {message}"), wait)
-                } else {
-                    Refused::Request(status, message)
-                },
-            );
+        if status.is_success() {
+            return Ok(body.to_vec());
         }
-        let answers: Vec<Vec<Scored>> = serde_json::from_slice(&body).map_err(|error| {
-            Refused::Later(format!("an answer that is no list of classes ({error})"), wait)
-        })?;
-        if answers.len() != texts.len() || answers.iter().any(Vec::is_empty) {
-            return Err(Refused::Later(
-                format!(
-                    "{} answers to {} texts",
-                    answers.iter().filter(|classes| !classes.is_empty()).count(),
-                    texts.len()
-                ),
-                wait,
-            ));
-        }
-        Ok(answers)
+        let message = error_message(&body);
+        let busy = matches!(
+            status,
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT
+        );
+        Err(if status.is_server_error() || busy {
+            Refused::Later(format!("{status}: {message}"), wait)
+        } else {
+            Refused::Request(status, message)
+        })
     }
-}
-
-/// One text's scores by class; `names` are sorted and hold every class.
-fn answer(classes: Vec<Scored>, names: &[String]) -> Answer {
-    let id = |label: &String| names.binary_search(label).unwrap_or_default();
-    let best = classes.iter().max_by(|a, b| a.score.total_cmp(&b.score));
-    let class = best.map_or(0, |scored| id(&scored.label)) as u32;
-    let mut scores = vec![f64::NAN; names.len()];
-    for scored in classes {
-        scores[id(&scored.label)] = scored.score;
-    }
-    Answer { class, scores }
 }
 
 fn is_about_input(status: StatusCode) -> bool {
@@ -246,7 +173,7 @@ fn is_about_input(status: StatusCode) -> bool {
 
 /// The server's sentence, in the shape of OpenAI's errors or any other.
 fn error_message(body: &[u8]) -> String {
-    let json: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+    let json: Value = serde_json::from_slice(body).unwrap_or_default();
     let message = json["error"]["message"]
         .as_str()
         .or_else(|| json["error"].as_str());

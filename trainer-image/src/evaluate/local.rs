@@ -1,14 +1,18 @@
 //! A model loaded here: classes of texts, likelihoods of references.
 
+mod choices;
+mod embed;
 mod generate;
+mod numbers;
 
 use candle_core::{D, DType, Device};
-use slipway_contract::{EvalConfig, Failure, FailureReason, ModelSource, Task};
+use slipway_contract::{EvalConfig, EvalTask, Failure, FailureReason, ModelSource, Task};
 use slipway_hub::Client;
 use slipway_hub::source::LocalModel;
 use slipway_model::tokenizer::Tokenizer;
 use slipway_model::{AdapterId, Batch, Head, LoadOptions, Mode, ModelError, ModelFiles, Network, Rows};
 
+pub(super) use self::generate::{ended, last_answer};
 use super::examples::Examples;
 use super::labels::Classes;
 use super::measure::Likelihood;
@@ -57,6 +61,8 @@ impl Local {
                 ));
             }
             Some(asked) => asked,
+            // Choices are compared with whatever came before them, as far as the model can look back.
+            None if config.task == EvalTask::MultipleChoice => possible,
             None => possible.min(USUAL_LIMIT),
         };
         let local = Self {
@@ -72,17 +78,19 @@ impl Local {
     fn open(
         files: &ModelFiles,
         model: &LocalModel,
-        task: Task,
+        task: EvalTask,
         device: Device,
     ) -> Result<(Network, Option<AdapterId>), ModelError> {
         let head = match task {
-            Task::SequenceClassification => Head::SequenceClassification {
+            EvalTask::SequenceClassification => Head::SequenceClassification {
                 // The adapter brings its own, where the base has none.
                 labels: files
                     .labels()
                     .unwrap_or_else(|| vec!["LABEL_0".into(), "LABEL_1".into()]),
             },
-            Task::CausalLM | Task::Embedding => Head::CausalLm,
+            EvalTask::Regression => numbers::head(files, model)?,
+            EvalTask::Retrieval => Head::Embedding,
+            EvalTask::CausalLM | EvalTask::MultipleChoice => Head::CausalLm,
         };
         let options = LoadOptions {
             device,
@@ -162,8 +170,8 @@ impl Local {
         progress: &mut Progress,
     ) -> Result<Vec<Likelihood>, Failure> {
         let encoder = Encoder::new(&self.tokenizer, Task::CausalLM, self.limit, false)?;
-        let mut terms = Vec::with_capacity(examples.items.len());
-        for (number, example) in examples.items.iter().enumerate() {
+        let mut terms = Vec::with_capacity(examples.len());
+        for (number, example) in examples.rows().iter().enumerate() {
             host.stop.check()?;
             let (mut ids, mut learned) = encoder.tokens(example.clone()).map_err(|bad| match bad {
                 Rejected::Fatal(failure) => failure,
@@ -219,7 +227,7 @@ impl Local {
     }
 }
 
-fn unusable(examples: &Examples, index: usize, bad: &str) -> Failure {
+pub(super) fn unusable(examples: &Examples, index: usize, bad: &str) -> Failure {
     Failure::new(
         FailureReason::InvalidRow,
         format!(

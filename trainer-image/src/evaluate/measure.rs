@@ -7,7 +7,7 @@ use slipway_contract::{
 
 use crate::metrics::{
     Confusion, Contributions, OfClass, RocAuc, TextMetric, Undefined, bits_per_byte, bootstrap, perplexity,
-    wilson,
+    ranking::Retrieval, regression, wilson,
 };
 
 /// What a model said about each example.
@@ -29,6 +29,56 @@ pub(super) enum Observations {
         /// What each answer contributes to each metric.
         answers: Vec<(MetricName, Contributions)>,
     },
+    /// Choices.
+    Choices(Vec<Chosen>),
+    /// Numbers.
+    Numbers {
+        /// For each example the true number.
+        truth: Vec<f64>,
+        /// For each example the one found.
+        found: Vec<f64>,
+    },
+    /// Rankings of documents, one a query.
+    Rankings(Vec<Retrieval>),
+}
+
+/// How likely each choice of a question is.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Chosen {
+    /// Log-likelihoods, in nats.
+    pub likelihoods: Vec<f64>,
+    /// The likeliest choice.
+    pub choice: usize,
+    /// The likeliest by its log-likelihood divided by its number of characters.
+    pub normalised: usize,
+    /// The right one.
+    pub right: usize,
+}
+
+impl Chosen {
+    /// Of `choices` with these log-likelihoods; of equal ones the first is taken, as numpy does.
+    pub fn new(choices: &[String], likelihoods: Vec<f64>, right: usize) -> Self {
+        let first_best = |values: &mut dyn Iterator<Item = f64>| {
+            let best = values.enumerate().reduce(|best, one| {
+                if one.1.total_cmp(&best.1).is_gt() {
+                    one
+                } else {
+                    best
+                }
+            });
+            best.map_or(0, |(index, _)| index)
+        };
+        let mut normalised = likelihoods
+            .iter()
+            .zip(choices)
+            .map(|(nats, choice)| nats / choice.chars().count() as f64);
+        Self {
+            choice: first_best(&mut likelihoods.iter().copied()),
+            normalised: first_best(&mut normalised),
+            likelihoods,
+            right,
+        }
+    }
 }
 
 /// How likely a text is.
@@ -50,6 +100,9 @@ impl Observations {
             Self::Language { likelihoods, answers } => {
                 answers.first().map_or(likelihoods.len(), |(_, each)| each.len())
             }
+            Self::Choices(each) => each.len(),
+            Self::Numbers { truth, .. } => truth.len(),
+            Self::Rankings(each) => each.len(),
         }
     }
 
@@ -59,7 +112,7 @@ impl Observations {
             Self::Language { likelihoods, .. } if likelihood(metric).is_some() => {
                 likelihoods.iter().filter(|one| one.tokens > 0).count() as u64
             }
-            Self::Language { .. } | Self::Classes { .. } => self.len() as u64,
+            _ => self.len() as u64,
         }
     }
 
@@ -100,6 +153,30 @@ impl Observations {
                 };
                 specs.iter().map(one).collect()
             }
+            Self::Choices(each) => {
+                let right = |spec: &MetricSpec, one: &Chosen| match spec.name {
+                    MetricName::AccNorm => one.normalised == one.right,
+                    _ => one.choice == one.right,
+                };
+                let one =
+                    |spec: &MetricSpec| mean(indices, |index| f64::from(u8::from(right(spec, &each[index]))));
+                specs.iter().map(one).collect()
+            }
+            Self::Numbers { truth, found } => {
+                let drawn = |values: &[f64]| -> Vec<f64> {
+                    indices.iter().map(|&index| values[index as usize]).collect()
+                };
+                let (truth, found) = (drawn(truth), drawn(found));
+                let one = |spec: &MetricSpec| of_numbers(spec.name)(&truth, &found);
+                specs.iter().map(one).collect()
+            }
+            Self::Rankings(each) => {
+                let one = |spec: &MetricSpec| {
+                    let figure = of_rankings(spec.name);
+                    mean(indices, |index| figure(&each[index]))
+                };
+                specs.iter().map(one).collect()
+            }
         }
     }
 
@@ -129,6 +206,38 @@ impl Likelihood {
             tokens: self.tokens + other.tokens,
             bytes: self.bytes + other.bytes,
         }
+    }
+}
+
+fn mean(indices: &[u32], figure: impl Fn(usize) -> f64) -> Result<f64, Undefined> {
+    if indices.is_empty() {
+        return Err(Undefined::NoExamples);
+    }
+    let sum: f64 = indices.iter().map(|&index| figure(index as usize)).sum();
+    Ok(sum / indices.len() as f64)
+}
+
+/// The figure of true numbers and those found.
+fn of_numbers(metric: MetricName) -> fn(&[f64], &[f64]) -> Result<f64, Undefined> {
+    match metric {
+        MetricName::Rmse => regression::root_mean_squared_error,
+        MetricName::Mae => regression::mean_absolute_error,
+        MetricName::R2 => regression::r2,
+        MetricName::Pearson => regression::pearson,
+        MetricName::Spearman => regression::spearman,
+        _ => regression::mean_squared_error,
+    }
+}
+
+/// The figure of one query's ranking.
+fn of_rankings(metric: MetricName) -> fn(&Retrieval) -> f64 {
+    match metric {
+        MetricName::RecallAt1 => |one| one.recall(1),
+        MetricName::RecallAt5 => |one| one.recall(5),
+        MetricName::RecallAt10 => |one| one.recall(10),
+        MetricName::RecallAt100 => |one| one.recall(100),
+        MetricName::MrrAt10 => |one| one.reciprocal_rank(10),
+        _ => |one| one.ndcg(10),
     }
 }
 
@@ -187,8 +296,10 @@ fn average(spec: &MetricSpec) -> Option<Average> {
 
 /// Whether the metric is a share of right answers: accuracy, and what equals it.
 fn is_share(spec: &MetricSpec) -> bool {
-    matches!(spec.name, MetricName::Accuracy | MetricName::ExactMatch)
-        || average(spec) == Some(Average::Micro)
+    matches!(
+        spec.name,
+        MetricName::Accuracy | MetricName::ExactMatch | MetricName::Acc | MetricName::AccNorm
+    ) || average(spec) == Some(Average::Micro)
 }
 
 fn interval(metric: MetricName, found: Option<ConfidenceInterval>) -> Result<ConfidenceInterval, Failure> {

@@ -2,7 +2,7 @@
 
 use jiff::civil::Date;
 use slipway_contract::{
-    CardCommit, DatasetSource, EvalConfig, Failure, MetricName, MetricResult, ModelCardRecord, Task,
+    CardCommit, DatasetSource, EvalConfig, Failure, MetricName, MetricResult, ModelCardRecord,
 };
 use slipway_hub::card::{Card, EvalEntry, EvalResult, eval_results_yaml};
 use slipway_hub::source::Pin;
@@ -88,12 +88,7 @@ fn index_results(facts: &Facts<'_>) -> Vec<EvalResult> {
         .results
         .iter()
         .map(|result| EvalResult {
-            task_type: match facts.config.task {
-                Task::SequenceClassification => "text-classification",
-                Task::CausalLM => "text-generation",
-                Task::Embedding => "feature-extraction",
-            }
-            .into(),
+            task_type: facts.config.task.card_type().into(),
             dataset_type: id.clone(),
             dataset_name: id.clone(),
             dataset_split: Some(facts.split.to_owned()),
@@ -163,6 +158,20 @@ pub(super) fn metric_name(result: &MetricResult) -> String {
         MetricName::RougeL => "ROUGE-L",
         MetricName::RougeLsum => "ROUGE-Lsum",
         MetricName::Meteor => "METEOR",
+        MetricName::Mse => "MSE",
+        MetricName::Rmse => "RMSE",
+        MetricName::Mae => "MAE",
+        MetricName::R2 => "R²",
+        MetricName::Pearson => "Pearson",
+        MetricName::Spearman => "Spearman",
+        MetricName::Acc => "Accuracy",
+        MetricName::AccNorm => "Normalised accuracy",
+        MetricName::RecallAt1 => "Recall@1",
+        MetricName::RecallAt5 => "Recall@5",
+        MetricName::RecallAt10 => "Recall@10",
+        MetricName::RecallAt100 => "Recall@100",
+        MetricName::NdcgAt10 => "nDCG@10",
+        MetricName::MrrAt10 => "MRR@10",
     };
     result
         .average

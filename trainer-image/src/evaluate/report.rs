@@ -1,16 +1,10 @@
-//! What a person gets: a table, and one line for each prediction.
+//! What a person gets: a table.
 
 use std::fmt::Write as _;
-use std::io::{BufWriter, Write as _};
-use std::path::Path;
 
-use serde_json::{Map, Value, json};
-use slipway_contract::{EvalOutcome, Failure, FailureReason};
+use slipway_contract::EvalOutcome;
 
-use super::examples::Examples;
-use super::measure::Observations;
 use super::record::metric_name;
-use super::{Measured, shown};
 
 /// Results, comparison and verdict as lines of text.
 pub(super) fn table(outcome: &EvalOutcome) -> String {
@@ -47,74 +41,8 @@ pub(super) fn table(outcome: &EvalOutcome) -> String {
     if let Some(record) = &outcome.record {
         let _ = writeln!(text, "recorded: {}", record.url);
     }
+    if let Some(predictions) = &outcome.predictions {
+        let _ = writeln!(text, "predictions: {}", predictions.url);
+    }
     text
-}
-
-/// Writes one JSON object a line: what was asked, what is right, and what the models said.
-pub(super) fn predictions(
-    path: &Path,
-    examples: &Examples,
-    target: &Measured,
-    baseline: Option<&Measured>,
-) -> Result<(), Failure> {
-    let failed = |error: std::io::Error| {
-        let reason = match error.kind() {
-            std::io::ErrorKind::StorageFull => FailureReason::OutOfDisk,
-            _ => FailureReason::InvalidConfig,
-        };
-        Failure::new(
-            reason,
-            format!(
-                "failed to write the predictions {}: {error}; set predictions to a file that can be written",
-                path.display()
-            ),
-        )
-    };
-    let mut file = BufWriter::new(std::fs::File::create(path).map_err(failed)?);
-    for (index, example) in examples.items.iter().enumerate() {
-        let mut line = Map::new();
-        line.insert("index".into(), json!(index));
-        if let Some(text) = shown(example) {
-            line.insert("text".into(), json!(text));
-        }
-        said(&mut line, target, index);
-        if let Some(baseline) = baseline {
-            let mut theirs = Map::new();
-            said(&mut theirs, baseline, index);
-            line.insert("baseline".into(), Value::Object(theirs));
-        }
-        serde_json::to_writer(&mut file, &line).map_err(|error| failed(error.into()))?;
-        file.write_all(b"\n").map_err(failed)?;
-    }
-    file.flush().map_err(failed)
-}
-
-fn said(line: &mut Map<String, Value>, model: &Measured, index: usize) {
-    let mut set = |name: &str, value: Value| line.insert(name.to_owned(), value);
-    match &model.observations {
-        Observations::Classes { pairs, .. } => {
-            let (truth, found) = pairs[index];
-            let scores = &model.answers[index].scores;
-            set("label", json!(model.names[truth as usize]));
-            set("prediction", json!(model.names[found as usize]));
-            set("score", json!(scores[found as usize]));
-            let named = model
-                .names
-                .iter()
-                .cloned()
-                .zip(scores.iter().map(|score| json!(score)));
-            set("scores", Value::Object(named.collect()));
-        }
-        Observations::Language { likelihoods, .. } => {
-            if let Some(one) = likelihoods.get(index) {
-                set("negativeLogLikelihood", json!(one.nats));
-                set("tokens", json!(one.tokens));
-                set("bytes", json!(one.bytes));
-            }
-            if let Some(one) = model.spoken.get(index) {
-                set("answer", json!(one.answer));
-                set("reference", json!(one.reference));
-            }
-        }
-    }
 }

@@ -2,7 +2,7 @@
 
 use candle_core::D;
 use serde_json::Value;
-use slipway_contract::{Failure, FailureReason};
+use slipway_contract::{Benchmark, Failure, FailureReason};
 use slipway_model::chat::{ChatTemplate, Message};
 use slipway_model::{AdapterId, KvCache, ModelError, Network};
 
@@ -29,26 +29,29 @@ struct Running {
 
 impl Local {
     /// What the model says to each example's prompt in `most` tokens at most, and the example's own answer. White space
-    /// around both is dropped.
+    /// around both is dropped. `benchmark` tells how prompts are shown and where answers end, where there is one.
     pub fn answers(
         &self,
         examples: &Examples,
+        benchmark: Option<&Benchmark>,
         most: usize,
         host: &Host,
         progress: &mut Progress,
     ) -> Result<Vec<Spoken>, Failure> {
+        let bare = benchmark.is_some_and(|benchmark| !benchmark.chat_template);
+        let until = benchmark.map_or(&[][..], |benchmark| &benchmark.until);
         let template = match self.tokenizer.chat_template() {
-            Some(_) => Some(
+            Some(_) if !bare => Some(
                 ChatTemplate::of(&self.tokenizer)
                     .map_err(|error| Failure::new(FailureReason::InvalidModel, error.to_string()))?,
             ),
-            None => None,
+            _ => None,
         };
-        let mut spoken = Vec::with_capacity(examples.items.len());
-        let mut prompts = Vec::with_capacity(examples.items.len());
-        for (index, example) in examples.items.iter().enumerate() {
+        let mut spoken = Vec::with_capacity(examples.len());
+        let mut prompts = Vec::with_capacity(examples.len());
+        for (index, example) in examples.rows().iter().enumerate() {
             let (prompt, reference) = self
-                .prompt(example, template.as_ref())
+                .prompt(example, template.as_ref(), bare)
                 .map_err(|bad| unusable(examples, index, &bad))?;
             self.check_length(&prompt, index)?;
             prompts.push(prompt);
@@ -65,7 +68,7 @@ impl Local {
                     .tokenizer
                     .decode(&ids, true)
                     .map_err(|error| tokenizer_failure(&error))?;
-                text.trim().clone_into(&mut one.answer);
+                ended(&text, until).trim().clone_into(&mut one.answer);
             }
             progress.advance(batch.len(), host);
         }
@@ -77,6 +80,7 @@ impl Local {
         &self,
         example: &Example,
         template: Option<&ChatTemplate>,
+        bare: bool,
     ) -> Result<(Vec<u32>, String), String> {
         let encode = |text: &str, special| {
             self.tokenizer
@@ -85,7 +89,8 @@ impl Local {
         };
         let (messages, reference) = match (example, template) {
             (Example::Completion { prompt, completion }, None) => {
-                return Ok((encode(&format!("{prompt}\n"), true)?, completion.clone()));
+                let end = if bare { "" } else { "\n" };
+                return Ok((encode(&format!("{prompt}{end}"), true)?, completion.clone()));
             }
             (Example::Completion { prompt, completion }, Some(_)) => {
                 (vec![Message::new("user", prompt.as_str())], completion.clone())
@@ -163,8 +168,15 @@ impl Local {
     }
 }
 
+/// The answer before the first of `until`.
+pub(in crate::evaluate) fn ended<'a>(text: &'a str, until: &[String]) -> &'a str {
+    let ends = until.iter().filter(|stop| !stop.is_empty());
+    let end = ends.filter_map(|stop| text.find(stop.as_str())).min();
+    &text[..end.unwrap_or(text.len())]
+}
+
 /// The turns before a conversation's last answer, and that answer.
-fn last_answer(turns: &[Value]) -> Result<(Vec<Message>, String), String> {
+pub(in crate::evaluate) fn last_answer(turns: &[Value]) -> Result<(Vec<Message>, String), String> {
     let last = turns
         .iter()
         .rposition(|turn| turn["role"] == "assistant")
@@ -214,6 +226,13 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn an_answer_ends_before_the_first_stop() {
+        let until = ["\n".to_owned(), "Q:".to_owned(), String::new()];
+        assert_eq!(ended("one Q: two\nthree", &until), "one ");
+        assert_eq!(ended("one", &until), "one");
+    }
 
     #[test]
     fn the_last_answer_of_a_conversation_is_asked_for_again() {

@@ -177,3 +177,38 @@ fn too_few_examples_of_a_class_give_no_interval() {
         "{failure}"
     );
 }
+
+#[test]
+fn a_choice_is_the_likeliest_whole_or_by_the_character_and_the_first_of_equals() {
+    let choices = ["no".to_owned(), "of course".to_owned(), "ja".to_owned()];
+    let one = Chosen::new(&choices, vec![-2.0, -4.5, -2.0], 1);
+    assert_eq!((one.choice, one.normalised), (0, 1));
+    let other = Chosen::new(&choices, vec![-3.0, -1.0, -9.0], 0);
+    let observed = Observations::Choices(vec![one, other]);
+    let specs = [spec(MetricName::Acc, None), spec(MetricName::AccNorm, None)];
+    let found = results(&specs, &observed, 0.95).unwrap();
+    assert_eq!((found[0].value, found[1].value), (0.0, 0.5));
+    // Shares get Wilson's interval.
+    assert_eq!(found[0].confidence_interval.low, 0.0);
+    assert!((found[1].confidence_interval.low + found[1].confidence_interval.high - 1.0).abs() < 1e-9);
+}
+
+#[test]
+fn numbers_and_rankings_are_compared_in_pairs() {
+    let truth: Vec<f64> = (0..80).map(f64::from).collect();
+    let off = |by: f64| Observations::Numbers {
+        truth: truth.clone(),
+        found: truth.iter().map(|value| value + by).collect(),
+    };
+    let found = compare(&baseline(MetricName::Mae), &[], &off(1.0), &off(3.0)).unwrap();
+    // Less error is better, so that the difference is positive, and it is the same for each example.
+    assert_eq!((found.difference, found.confidence_interval.low), (2.0, 2.0));
+    let ranked = |first: bool| Retrieval {
+        hits: vec![first, !first],
+        relevant: 1,
+    };
+    let rankings = |found: usize| Observations::Rankings((0..60).map(|n| ranked(n % found != 0)).collect());
+    let found = compare(&baseline(MetricName::MrrAt10), &[], &rankings(6), &rankings(2)).unwrap();
+    assert!((found.difference - 1.0 / 6.0).abs() < 1e-9, "{found:?}");
+    assert!(found.confidence_interval.low > 0.0);
+}
