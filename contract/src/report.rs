@@ -134,6 +134,9 @@ pub struct TrainOutcome {
     /// The newest checkpoint on disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_checkpoint: Option<CheckpointMark>,
+    /// What was left undone on the way, one sentence each: a card that cannot be edited.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// A named figure.
@@ -163,6 +166,9 @@ pub struct EvalOutcome {
     /// The commit or pull request on the card, when one was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub record: Option<CardCommit>,
+    /// What was left undone on the way, one sentence each: a card that cannot be edited.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// Weights on the Hub.
@@ -212,6 +218,8 @@ pub enum FailureReason {
     DatasetNotFound,
     /// Private or gated, and the token (if any) does not open it.
     AccessDenied,
+    /// Whole weights would be published, and the base's licence is not known to permit that.
+    LicenseNotAccepted,
     /// A column is not in the data.
     ColumnNotFound,
     /// A row is malformed.

@@ -130,7 +130,7 @@ fn evaluate(config: &EvalConfig, host: &Host) -> Result<EvalOutcome, Failure> {
         report::predictions(path, &examples, &target, baseline.as_ref())?;
     }
     let (verdict, findings) = judge(&results, &config.thresholds, comparison.as_ref());
-    let record = match &config.record {
+    let recorded = match &config.record {
         Some(asked) => {
             host.board.update(|progress| progress.phase = Phase::Publishing);
             let facts = record::Facts {
@@ -141,16 +141,20 @@ fn evaluate(config: &EvalConfig, host: &Host) -> Result<EvalOutcome, Failure> {
                 results: &results,
                 today: jiff::Zoned::now().date(),
             };
-            Some(record::record(&asked.model_card, &facts, host, &client)?)
+            record::record(&asked.model_card, &facts, host, &client)?
         }
-        None => None,
+        None => record::Recorded::default(),
     };
+    for note in &recorded.notes {
+        host.terminal.say(&format!("warning: {note}"));
+    }
     Ok(EvalOutcome {
         results,
         comparison,
         verdict,
         findings,
-        record,
+        record: recorded.commit,
+        notes: recorded.notes,
     })
 }
 

@@ -131,6 +131,7 @@ fn completed(status: &mut EvalRunStatus, inputs: &Inputs) -> Summary {
         verdict,
         findings,
         record,
+        notes,
     } = outcome;
     status.progress = None;
     status.summary = results.first().map(score);
@@ -163,7 +164,7 @@ fn completed(status: &mut EvalRunStatus, inputs: &Inputs) -> Summary {
     Summary::new(
         Standing::Ready,
         reason,
-        format!("verdict {verdict:?}: {detail}{advice}"),
+        format!("verdict {verdict:?}: {detail}{advice}{}", jobs::noted(&notes)),
     )
 }
 
