@@ -13,6 +13,7 @@ pub mod crd;
 pub mod eval_run;
 pub mod fine_tune_job;
 pub mod jobs;
+pub mod lineage;
 pub mod model_deployment;
 pub mod names;
 pub mod pods;
