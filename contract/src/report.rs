@@ -134,6 +134,9 @@ pub struct TrainOutcome {
     /// The newest checkpoint on disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_checkpoint: Option<CheckpointMark>,
+    /// What was left undone on the way, one sentence each: a card that cannot be edited.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// A named figure.
@@ -166,6 +169,9 @@ pub struct EvalOutcome {
     /// The dataset repository with each example's prediction, when one was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub predictions: Option<CardCommit>,
+    /// What was left undone on the way, one sentence each: a card that cannot be edited.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// Weights on the Hub.
@@ -215,6 +221,8 @@ pub enum FailureReason {
     DatasetNotFound,
     /// Private or gated, and the token (if any) does not open it.
     AccessDenied,
+    /// Whole weights would be published, and the base's licence is not known to permit that.
+    LicenseNotAccepted,
     /// A column is not in the data.
     ColumnNotFound,
     /// A row is malformed.

@@ -291,6 +291,11 @@ pub struct Output {
     /// Writes the base's weights with the adapter merged in, instead of the adapter.
     #[serde(default)]
     pub merge: bool,
+    /// Names the base's licence, where whole weights are published to the Hub under one that is not known to
+    /// permit that, or from a gated repository: you have read its terms, and they permit it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128))]
+    pub accept_license: Option<String>,
 }
 
 /// A repository to publish to; created when it is not there.
@@ -339,4 +344,7 @@ pub struct Provenance {
     /// `namespace/name`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub name: String,
+    /// Its uid: a run that is repeated knows by it the pull request that it opened before.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub uid: String,
 }

@@ -65,12 +65,22 @@ language:
 pretty_name: Alpaca, a slice
 task_categories:
 - text-generation
+size_categories:
+- n<1K
+configs:
+- config_name: default
+  data_files:
+  - split: train
+    path: train.jsonl
 ---
 
 # Alpaca, a slice
 
 {total} instructions with answers (`instruction`, `input`, `output`), shipped as `alpaca_en_demo.json` in the source
-package of LLaMA-Factory 0.9.5; derived from Stanford Alpaca (CC BY-NC 4.0).
+package of LLaMA-Factory 0.9.5; derived from Stanford Alpaca (CC BY-NC 4.0). There is one split, `train`.
+
+Columns, all text: `instruction` (what to do), `input` (what to do it with, often empty), `output` (the answer). The answers were
+written by a model and are not checked.
 """
 
 

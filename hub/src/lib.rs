@@ -13,6 +13,8 @@ mod digest;
 mod download;
 mod error;
 mod lfs;
+pub mod license;
+mod propose;
 mod pull_request;
 mod repo;
 mod snapshot;

@@ -15,12 +15,26 @@ pub struct Reader {
     client: Client,
     repo: RepoId,
     commit: String,
+    files: Vec<String>,
+}
+
+/// One try of an update.
+pub(crate) struct Step<'a> {
+    pub branch: &'a str,
+    pub summary: &'a str,
+    pub description: &'a str,
+    pub pull_request: bool,
 }
 
 impl Reader {
     /// The commit read from.
     pub fn commit(&self) -> &str {
         &self.commit
+    }
+
+    /// Whether there is a file `path`, without fetching it.
+    pub fn has(&self, path: &str) -> bool {
+        self.files.iter().any(|file| file == path)
     }
 
     /// The content of `path`, in memory; `None` when there is no such file.
@@ -62,22 +76,15 @@ impl Client {
         F: FnMut(Reader) -> Fut + Send,
         Fut: Future<Output = Result<Vec<Operation>, Error>> + Send,
     {
+        let step = Step {
+            branch,
+            summary,
+            description: "",
+            pull_request,
+        };
         let mut round = 1;
         loop {
-            let parent = self.resolve(repo, branch).await?.commit;
-            let reader = Reader {
-                client: self.clone(),
-                repo: repo.clone(),
-                commit: parent.clone(),
-            };
-            let commit = Commit {
-                summary: summary.to_owned(),
-                description: String::new(),
-                parent: Some(parent),
-                operations: change(reader).await?,
-                pull_request,
-            };
-            match self.commit(repo, branch, commit).await {
+            match self.step(repo, &step, &mut change).await {
                 Err(Error::Conflict { .. }) if round < ROUNDS => {
                     tracing::info!(%repo, branch, round, "the branch moved on; merging into its new head");
                     round += 1;
@@ -85,5 +92,33 @@ impl Client {
                 result => return result,
             }
         }
+    }
+
+    /// Commits once what `change` makes of the current state.
+    pub(crate) async fn step<F, Fut>(
+        &self,
+        repo: &RepoId,
+        step: &Step<'_>,
+        change: &mut F,
+    ) -> Result<CommitInfo, Error>
+    where
+        F: FnMut(Reader) -> Fut + Send,
+        Fut: Future<Output = Result<Vec<Operation>, Error>> + Send,
+    {
+        let now = self.resolve(repo, step.branch).await?;
+        let reader = Reader {
+            client: self.clone(),
+            repo: repo.clone(),
+            commit: now.commit.clone(),
+            files: now.siblings.into_iter().map(|file| file.path).collect(),
+        };
+        let commit = Commit {
+            summary: step.summary.to_owned(),
+            description: step.description.to_owned(),
+            parent: Some(now.commit),
+            operations: change(reader).await?,
+            pull_request: step.pull_request,
+        };
+        self.commit(repo, step.branch, commit).await
     }
 }

@@ -236,6 +236,11 @@ pub fn plan(desired: &Job, live: Option<&Job>, live_pods: &[Pod], suspend: bool)
     Plan::Adjust(json!({ "spec": change }))
 }
 
+/// What a run left undone, to stand behind what it did.
+pub fn noted(notes: &[String]) -> String {
+    notes.iter().map(|note| format!("; {note}")).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

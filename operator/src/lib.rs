@@ -14,6 +14,7 @@ pub mod eval_run;
 pub mod fine_tune_job;
 pub mod gateway_api;
 pub mod jobs;
+pub mod lineage;
 pub mod model_deployment;
 pub mod names;
 pub mod pods;

@@ -15,7 +15,7 @@ use kube::Client;
 use kube_lease_manager::LeaseManagerBuilder;
 use slipway_operator::{
     context::Context,
-    controllers, crd,
+    controllers, crd, lineage,
     settings::Settings,
     telemetry::{self, Health, Metrics},
 };
@@ -43,6 +43,8 @@ enum Command {
         #[arg(default_value = "crds")]
         folder: PathBuf,
     },
+    /// Shows what a pod or an object comes from: revision, model, job, base, data, evaluations.
+    Lineage(lineage::Lineage),
 }
 
 #[derive(Args, Debug)]
@@ -108,6 +110,8 @@ enum Error {
     Signals(#[source] std::io::Error),
     #[error(transparent)]
     Crds(#[from] crd::CrdError),
+    #[error(transparent)]
+    Lineage(#[from] lineage::Error),
 }
 
 fn main() -> std::process::ExitCode {
@@ -115,11 +119,8 @@ fn main() -> std::process::ExitCode {
         Command::Crds { folder } => crd::write(&folder)
             .map(|paths| paths.iter().for_each(|path| println!("{}", path.display())))
             .map_err(Error::from),
-        Command::Run(run) => tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .build()
-            .expect("threads can be started")
-            .block_on(start(*run)),
+        Command::Run(run) => block_on(start(*run)),
+        Command::Lineage(asked) => block_on(lineage::print(&asked)).map_err(Error::from),
     };
     match outcome {
         Ok(()) => std::process::ExitCode::SUCCESS,
@@ -128,6 +129,14 @@ fn main() -> std::process::ExitCode {
             std::process::ExitCode::FAILURE
         }
     }
+}
+
+fn block_on<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .expect("threads can be started")
+        .block_on(work)
 }
 
 async fn start(run: Run) -> Result<(), Error> {

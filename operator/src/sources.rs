@@ -5,6 +5,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Secret};
 use kube::{Api, Client};
 use slipway_contract::{FailureReason, HubRef};
+use slipway_hub::license::{self, License};
 use slipway_hub::{RepoId, RepoType, Token};
 
 use crate::{
@@ -180,6 +181,36 @@ impl Resolver {
         })
     }
 
+    /// Whether whole weights that derive from `model` may be published: its licence permits it, or `accepted`
+    /// names that. What is not on a Hub is for the trainer to ask.
+    pub async fn may_publish(
+        &self,
+        namespace: &str,
+        model: &ResolvedSource,
+        hub: &HubSettings,
+        accepted: Option<&str>,
+    ) -> Found<()> {
+        let (Some(repo), Some(commit)) = (&model.repo, &model.commit) else {
+            return Ok(Ok(()));
+        };
+        let token = match self.token(namespace, hub.token_secret_ref.as_ref()).await? {
+            Ok(token) => token,
+            Err(missing) => return Ok(Err(missing)),
+        };
+        let asked = async {
+            let repo = RepoId::model(repo)?;
+            self.context.hub(hub, token)?.resolve(&repo, commit).await
+        };
+        Ok(match asked.await {
+            Ok(info) => {
+                let license = License::of(|key| info.card_data.get(key).cloned());
+                license::may_publish(repo, &license, info.gated, accepted)
+                    .map_err(|message| not_accepted(&message))
+            }
+            Err(error) => Err(unanswered(RepoType::Model, &error)),
+        })
+    }
+
     /// What a FineTuneJob left behind: the commit it published, else the output folder on its claim.
     async fn fine_tune_job(&self, namespace: &str, name: &str) -> Found<ResolvedSource> {
         let found = Api::<FineTuneJob>::namespaced(self.client().clone(), namespace)
@@ -283,6 +314,12 @@ pub fn result_of(name: &str, job: &FineTuneJob) -> Result<ResolvedSource, Missin
         path: Some(names::OUTPUT_PATH.into()),
         ..ResolvedSource::default()
     })
+}
+
+/// The output of a job cannot change, so what is accepted is said in a new one. Pure.
+fn not_accepted(message: &str) -> Missing {
+    let message = format!("{message}; output cannot change, so delete this FineTuneJob and create it anew");
+    Missing::needs_action("LicenseNotAccepted", message)
 }
 
 /// What it means that the Hub did not say what was asked. Pure.

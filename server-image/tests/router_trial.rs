@@ -288,7 +288,7 @@ async fn a_canary_that_hangs_costs_its_limit_and_no_request() {
     assert_eq!(router.revision("r1").await.errors, 0);
     assert_eq!(answers(&router, "r2", 504).await, 1);
     // Who asks for it by name, or cannot be answered by another, waits.
-    let patient = std::time::Duration::from_millis(2500);
+    let patient = Duration::from_millis(2500);
     let named = router.client.get(&router.url).header(REVISION, "r2");
     assert!(named.timeout(patient).send().await.unwrap_err().is_timeout());
     let chunks = futures::stream::iter(["one", "two"].map(Ok::<_, std::io::Error>));

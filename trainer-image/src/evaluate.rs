@@ -161,7 +161,7 @@ fn evaluate(config: &EvalConfig, benchmark: Option<&Benchmark>, host: &Host) -> 
         }
     }
     let (verdict, findings) = judge(&results, &config.thresholds, comparison.as_ref());
-    let record = match &config.record {
+    let recorded = match &config.record {
         Some(asked) => {
             host.board.update(|progress| progress.phase = Phase::Publishing);
             let facts = record::Facts {
@@ -172,17 +172,21 @@ fn evaluate(config: &EvalConfig, benchmark: Option<&Benchmark>, host: &Host) -> 
                 results: &results,
                 today: jiff::Zoned::now().date(),
             };
-            Some(record::record(&asked.model_card, &facts, host, &client)?)
+            record::record(&asked.model_card, &facts, host, &client)?
         }
-        None => None,
+        None => record::Recorded::default(),
     };
+    for note in &recorded.notes {
+        host.terminal.say(&format!("warning: {note}"));
+    }
     Ok(EvalOutcome {
         results,
         comparison,
         verdict,
         findings,
-        record,
+        record: recorded.commit,
         predictions: kept,
+        notes: recorded.notes,
     })
 }
 

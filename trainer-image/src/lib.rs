@@ -4,6 +4,7 @@ pub mod cli;
 pub mod data;
 pub mod evaluate;
 pub mod host;
+pub mod identity;
 pub mod metrics;
 pub mod output;
 pub mod progress;

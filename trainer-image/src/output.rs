@@ -1,91 +1,27 @@
 //! The result of a training run: files in a directory, and a commit on the Hub.
 
 mod card;
+mod curve;
+mod facts;
+mod hardware;
+mod permission;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
-use slipway_contract::{
-    DatasetSource, Failure, FailureReason, Method, Metric, OutputHub, Published, TrainConfig,
-};
-use slipway_hub::source::{LocalModel, Pin};
+use slipway_contract::{Failure, FailureReason, OutputHub, Published, TrainConfig};
+use slipway_hub::source::LocalModel;
 use slipway_hub::{Client, Operation, RepoId, RepoType};
 use slipway_model::{ModelError, ModelFiles, Network};
 
 use crate::host::Host;
+use crate::identity::run_id;
 
-/// What a run was, for its card.
-#[derive(Clone, Debug)]
-pub struct Facts {
-    /// Its configuration.
-    pub config: TrainConfig,
-    /// The base model, when it is on a Hub.
-    pub base: Option<Pin>,
-    /// The base model on disk.
-    pub base_path: PathBuf,
-    /// The dataset, when it is on a Hub.
-    pub dataset: Option<Pin>,
-    /// The dataset on disk.
-    pub dataset_path: PathBuf,
-    /// Names of the classes (classification).
-    pub labels: Vec<String>,
-    /// Examples learned from.
-    pub training_examples: u64,
-    /// Examples of the validation split that the figures come from.
-    pub evaluation_examples: Option<u64>,
-    /// Numbers trained.
-    pub trainable: u64,
-    /// Optimizer steps taken.
-    pub steps: u64,
-    /// Passes over the data.
-    pub epochs: f64,
-    /// The step whose weights are published, when early stopping chose it.
-    pub best_step: Option<u64>,
-    /// Tokens learned from.
-    pub tokens: u64,
-    /// Seconds of training.
-    pub seconds: f64,
-    /// `loss`, `evalLoss`, `evalAccuracy`…
-    pub metrics: Vec<Metric>,
-}
-
-impl Facts {
-    /// The base as people know it: its repository, else the name of its directory or file.
-    pub fn base_name(&self) -> String {
-        self.base
-            .as_ref()
-            .map_or_else(|| file_name(&self.base_path), |pin| pin.repo.clone())
-    }
-
-    /// The dataset as people know it.
-    pub fn dataset_name(&self) -> String {
-        match (&self.dataset, &self.config.dataset.source) {
-            (Some(pin), _) => pin.repo.clone(),
-            (None, DatasetSource::Url(url)) => url.clone(),
-            (None, _) => file_name(&self.dataset_path),
-        }
-    }
-
-    /// Whether an adapter is published, and not whole weights.
-    pub fn is_adapter(&self) -> bool {
-        matches!(self.config.method, Method::Lora(_)) && !self.config.output.merge
-    }
-
-    /// A figure by name.
-    pub fn metric(&self, name: &str) -> Option<f64> {
-        self.metrics
-            .iter()
-            .find(|metric| metric.name == name)
-            .map(|metric| metric.value)
-    }
-}
-
-fn file_name(path: &Path) -> String {
-    path.file_name().map_or_else(
-        || path.display().to_string(),
-        |name| name.to_string_lossy().into_owned(),
-    )
-}
+pub use curve::Point;
+pub use facts::{Facts, local_license};
+pub use hardware::Hardware;
+pub use permission::check as check_license;
 
 /// Files in the output directory.
 #[derive(Debug)]
@@ -109,6 +45,8 @@ const TOKENIZER: &[&str] = &[
 const WHOLE: &[&str] = &["generation_config.json"];
 /// The model card.
 const CARD: &str = "README.md";
+/// The course of the loss, as the card shows it.
+const CURVE: &str = "training/loss.svg";
 
 /// Writes weights, tokenizer, configuration, log and card.
 pub fn write(
@@ -151,9 +89,8 @@ pub fn write(
             format!("failed to write the configuration: {error}"),
         )
     })?;
-    let license = base_license(files);
-    let card = card::fresh(facts, license.as_ref())
-        .map_err(|error| Failure::new(FailureReason::Internal, error.to_string()))?;
+    let card =
+        card::fresh(facts).map_err(|error| Failure::new(FailureReason::Internal, error.to_string()))?;
     for (name, text) in [
         ("training_config.yaml", settings),
         ("training_log.jsonl", log),
@@ -162,6 +99,13 @@ pub fn write(
         let path = directory.join(name);
         fs::write(&path, text).map_err(io(&path))?;
     }
+    let curve = facts.curve();
+    if let Some(curve) = &curve {
+        let path = directory.join(CURVE);
+        let folder = path.parent().unwrap_or(directory);
+        fs::create_dir_all(folder).map_err(io(folder))?;
+        fs::write(&path, curve).map_err(io(&path))?;
+    }
     let mut names: Vec<String> = fs::read_dir(directory)
         .map_err(io(directory))?
         .flatten()
@@ -169,6 +113,7 @@ pub fn write(
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .filter(|name| !name.starts_with('.'))
         .collect();
+    names.extend(curve.map(|_| CURVE.to_owned()));
     names.sort();
     Ok(Written {
         directory: directory.clone(),
@@ -176,25 +121,20 @@ pub fn write(
     })
 }
 
-/// The licence that the base's card names.
-fn base_license(files: &ModelFiles) -> Option<serde_json::Value> {
-    let text = files.document(CARD).ok()??;
-    slipway_hub::card::Card::parse(&text).ok()?.get("license")
-}
-
 /// Weights of the other kind, which an earlier run may have left in the repository: with both there, a reader
 /// could not tell what the model is.
 const OF_AN_ADAPTER: &[&str] = &["adapter_config.json", "adapter_model.safetensors"];
 const OF_WHOLE_WEIGHTS: &[&str] = &["model.safetensors", "model.safetensors.index.json"];
 
-/// Publishes the output directory as one commit. A card that is there keeps what people wrote.
+/// Publishes the output directory as one commit, or as a pull request that a repeated run finds again. A card that
+/// is there keeps what people wrote; one that cannot be edited stays as it is, which the note returned says.
 pub fn publish(
     host: &Host,
     client: &Client,
     target: &OutputHub,
     written: &Written,
     facts: &Facts,
-) -> Result<Published, Failure> {
+) -> Result<(Published, Option<String>), Failure> {
     let failure = |error: slipway_hub::Error| error.failure(RepoType::Model);
     let repo = RepoId::model(&target.repo).map_err(failure)?;
     let summary = format!("Fine-tune {} on {}", facts.base_name(), facts.dataset_name());
@@ -203,45 +143,51 @@ pub fn publish(
     } else {
         OF_AN_ADAPTER
     };
-    host.wait(async {
+    let note = Mutex::new(None);
+    let info = host.wait(async {
         client.create_repo(&repo, target.private).await.map_err(failure)?;
-        let change = |reader: slipway_hub::Reader| async move {
-            let mut operations = Vec::new();
-            for name in &written.files {
-                let path = written.directory.join(name);
-                if name != CARD {
-                    operations.push(Operation::add_file(name.clone(), path));
+        let change = |reader: slipway_hub::Reader| {
+            let note = &note;
+            async move {
+                let mut operations = Vec::new();
+                for name in &written.files {
+                    let path = written.directory.join(name);
+                    if name != CARD {
+                        operations.push(Operation::add_file(name.clone(), path));
+                    }
                 }
+                let card = match reader.read(CARD).await? {
+                    Some(existing) => card::merged(&existing, facts),
+                    None => card::fresh(facts),
+                };
+                let left = match card {
+                    Ok(card) => {
+                        operations.push(Operation::add(CARD, card));
+                        None
+                    }
+                    Err(error) => Some(error.to_string()),
+                };
+                *note.lock().unwrap_or_else(PoisonError::into_inner) = left;
+                let stale = stale.iter().filter(|name| reader.has(name));
+                operations.extend(stale.map(|name| Operation::delete(*name)));
+                Ok(operations)
             }
-            let text = fs::read_to_string(written.directory.join(CARD)).unwrap_or_default();
-            // A card that cannot be edited safely is left as people wrote it.
-            let card = match reader.read(CARD).await? {
-                Some(existing) => std::str::from_utf8(&existing)
-                    .ok()
-                    .and_then(|existing| card::merged(existing, &text, facts).ok()),
-                None => Some(text),
-            };
-            match card {
-                Some(card) => operations.push(Operation::add(CARD, card)),
-                None => host
-                    .terminal
-                    .say("warning: the repository's README.md has no valid front matter and stays as it is"),
-            }
-            for name in stale {
-                if reader.read(name).await?.is_some() {
-                    operations.push(Operation::delete(*name));
-                }
-            }
-            Ok(operations)
         };
-        let info = client
-            .update(&repo, "main", &summary, target.pull_request, change)
-            .await
-            .map_err(failure)?;
-        Ok(Published {
-            repo: target.repo.clone(),
-            commit: info.commit,
-            url: info.pull_request_url.unwrap_or_else(|| client.url(&repo)),
-        })
-    })
+        let info = if target.pull_request {
+            let run = run_id(&facts.config.provenance, &facts.config);
+            client.propose(&repo, "main", &summary, &run, change).await
+        } else {
+            client.update(&repo, "main", &summary, false, change).await
+        };
+        info.map_err(failure)
+    })?;
+    let published = Published {
+        repo: target.repo.clone(),
+        commit: info.commit,
+        url: info.pull_request_url.unwrap_or_else(|| client.url(&repo)),
+    };
+    Ok((
+        published,
+        note.into_inner().unwrap_or_else(PoisonError::into_inner),
+    ))
 }

@@ -4,18 +4,22 @@ mod adamw;
 mod checkpoint;
 mod compute;
 mod corpus;
+mod exact;
 mod group;
 mod packing;
 mod plan;
 mod prepare;
 mod schedule;
 mod session;
+mod spread;
 mod state;
 mod stopping;
 mod tensors;
 mod validation;
 
-use slipway_contract::{Failure, FailureReason, Method, Metric, Phase, TrainConfig, TrainOutcome};
+use slipway_contract::{Failure, FailureReason, Method, Metric, Phase, Task, TrainConfig, TrainOutcome};
+use slipway_model::ModelFiles;
+use slipway_model::tokenizer::Tokenizer;
 
 pub(crate) use self::compute::failure as compute_failure;
 pub(crate) use self::corpus::{Encoder, tokenizer_failure};
@@ -25,7 +29,7 @@ use self::group::Group;
 use self::prepare::{Prepared, check, fingerprint, prepare};
 use self::session::Session;
 use crate::host::Host;
-use crate::output::{Facts, publish, write};
+use crate::output::{Facts, Hardware, Point, local_license, publish, write};
 
 /// Trains as configured.
 pub fn run(config: &TrainConfig) -> Result<TrainOutcome, Failure> {
@@ -59,11 +63,12 @@ fn train(config: &TrainConfig, host: &Host) -> Result<TrainOutcome, Failure> {
     host.terminal.say(&session.summary());
     host.board.update(|progress| progress.phase = Phase::Training);
     session.run()?;
-    let facts = facts(config, &session);
+    let facts = facts(config, &session, client.endpoint());
     let mut outcome = TrainOutcome {
         steps: session.state.step,
         stopped_early: session.state.stopped_early,
         published: None,
+        notes: Vec::new(),
         metrics: facts.metrics.clone(),
         last_checkpoint: host.board.now().last_checkpoint,
     };
@@ -90,9 +95,13 @@ fn train(config: &TrainConfig, host: &Host) -> Result<TrainOutcome, Failure> {
     host.terminal
         .say(&format!("wrote {}", config.output.directory.display()));
     if let Some(target) = &config.output.hub {
-        let published = publish(host, &client, target, &written, &facts)?;
+        let (published, note) = publish(host, &client, target, &written, &facts)?;
         host.terminal.say(&format!("published {}", published.url));
+        if let Some(note) = &note {
+            host.terminal.say(&format!("warning: {note}"));
+        }
         outcome.published = Some(published);
+        outcome.notes.extend(note);
     }
     Ok(outcome)
 }
@@ -111,7 +120,7 @@ fn rank() -> Result<usize, Failure> {
 }
 
 /// What the card and the outcome say about the run.
-fn facts(config: &TrainConfig, session: &Session<'_>) -> Facts {
+fn facts(config: &TrainConfig, session: &Session<'_>, endpoint: &str) -> Facts {
     let Session { prepared, state, .. } = session;
     // With early stopping the weights are those of the best evaluation, and so are the figures.
     let evaluated = match &state.best.scores {
@@ -127,6 +136,13 @@ fn facts(config: &TrainConfig, session: &Session<'_>) -> Facts {
         .into_iter()
         .collect();
     metrics.extend(evaluated.map(validation::Scores::metrics).unwrap_or_default());
+    let model = &prepared.model;
+    // A single file of one's own stands beside anything.
+    let base_folder = match (model.base.is_file(), &model.base_identity) {
+        (true, Some(_)) => model.base.parent(),
+        (true, None) => None,
+        (false, _) => Some(model.base.as_path()),
+    };
     Facts {
         config: config.clone(),
         base: prepared
@@ -141,11 +157,34 @@ fn facts(config: &TrainConfig, session: &Session<'_>) -> Facts {
         training_examples: prepared.corpora.training.examples() as u64,
         evaluation_examples: evaluated.map(|scores| scores.examples),
         trainable: session.trainable() as u64,
+        hardware: Hardware::here(!prepared.device.is_cpu()),
+        chat: config.task == Task::CausalLM && has_template(&prepared.files),
+        license: base_folder.map(local_license).unwrap_or_default(),
+        dataset_license: local_license(&prepared.dataset.path),
+        endpoint: endpoint.to_owned(),
         steps: state.step,
         epochs: state.step as f64 / session.plan.steps_per_epoch as f64,
         best_step: state.best.scores.as_ref().map(|(step, _)| *step),
         tokens: state.tokens,
         seconds: state.seconds,
+        elapsed: state.elapsed,
         metrics,
+        intervals: evaluated
+            .map(|scores| scores.intervals.0.clone())
+            .unwrap_or_default(),
+        course: state
+            .log
+            .iter()
+            .map(|line| Point {
+                step: line.step,
+                loss: line.loss,
+                evaluation: line.evaluation.as_ref().map(|scores| scores.loss),
+            })
+            .collect(),
     }
+}
+
+/// Whether the tokenizer renders conversations.
+fn has_template(files: &ModelFiles) -> bool {
+    Tokenizer::of(files).is_ok_and(|tokenizer| tokenizer.chat_template().is_some())
 }

@@ -31,6 +31,14 @@ pub enum CardError {
         /// Line, column and cause.
         message: String,
     },
+    /// The text is not UTF-8, the only encoding the Hub reads.
+    #[error(
+        "the model card is not UTF-8: its byte {at} is part of no character; save README.md as UTF-8, nothing was changed"
+    )]
+    Encoding {
+        /// How many bytes before it are good.
+        at: usize,
+    },
     /// A value has a shape that the Hub's format does not allow there.
     #[error(
         "{key:?} in the model card's front matter is not {expected}; mend it in README.md, nothing was changed"
@@ -43,9 +51,10 @@ pub enum CardError {
     },
 }
 
-/// The front matter as `huggingface_hub` finds it; an empty one is found too.
+/// The front matter as `huggingface_hub` finds it; an empty one is found too, and one behind a byte order mark, which
+/// the Hub's page finds.
 static FRONT_MATTER: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"^(\s*---(?:\r\n|\r|\n))((?s:.*?(?:\r\n|\r|\n))??)(---[ \t]*(?:\r\n|\n|$))")
+    Regex::new(r"^(\u{feff}?\s*---(?:\r\n|\r|\n))((?s:.*?(?:\r\n|\r|\n))??)(---[ \t]*(?:\r\n|\n|$))")
         .expect("a constant pattern")
 });
 
@@ -60,6 +69,14 @@ pub struct Card {
 }
 
 impl Card {
+    /// Reads a card as it is stored.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, CardError> {
+        let text = std::str::from_utf8(bytes).map_err(|error| CardError::Encoding {
+            at: error.valid_up_to(),
+        })?;
+        Self::parse(text)
+    }
+
     /// Reads a card. Text without front matter is a card with prose only.
     pub fn parse(text: &str) -> Result<Self, CardError> {
         let card = Self::located(text.to_owned());
@@ -177,5 +194,7 @@ fn line_break(text: &str) -> &'static str {
     }
 }
 
+#[cfg(test)]
+mod survival;
 #[cfg(test)]
 mod tests;

@@ -1,85 +1,103 @@
-//! Sections of a card's prose that are a program's to write: between two comments, which a page does not show.
+//! Sections of a card that a run owns, between two comments that a page does not show. Pure.
 
 use super::{Card, line_break};
 
 impl Card {
-    /// Puts `text` into the section `name` of the prose: in place of what stands there, else at the end. True when
-    /// that changed anything. All else stays byte for byte; lines end as the card's do.
-    pub fn set_section(&mut self, name: &str, text: &str) -> bool {
-        let [begin, end] = ["begin", "end"].map(|edge| format!("<!-- slipway: {name}, {edge} -->"));
-        let line_break = line_break(&self.to_string());
-        let section = format!("{begin}\n{}\n{end}", text.trim_matches('\n')).replace('\n', line_break);
+    /// Replaces the section `name` by `content` or, where there is none, adds it behind the prose. Every other byte
+    /// stays as it is; the section takes over the card's line endings.
+    pub fn set_section(&mut self, name: &str, content: &str) {
+        let (begin, end) = (
+            format!("<!-- slipway: {name}, begin -->"),
+            format!("<!-- slipway: {name}, end -->"),
+        );
+        let newline = line_break(&self.text);
+        let content = content.trim_end_matches('\n');
+        let section = format!("{begin}\n{content}\n{end}").replace('\n', newline);
         let body = self.body();
-        // The nearest two: a comment that a person left without its other belongs to nothing.
-        let found = body.rfind(&end).and_then(|to| {
-            let from = body[..to].rfind(&begin)?;
-            Some((from, to + end.len()))
-        });
-        let changed = match found {
-            Some((from, to)) => format!("{}{section}{}", &body[..from], &body[to..]),
-            None if body.is_empty() => format!("{section}{line_break}"),
-            None => {
-                let gap = if body.ends_with('\n') {
-                    line_break.to_owned()
-                } else {
-                    line_break.repeat(2)
-                };
-                format!("{body}{gap}{section}{line_break}")
-            }
+        let body = if let Some((from, to)) = place(body, &begin, &end) {
+            format!("{}{section}{}", &body[..from], &body[to..])
+        } else {
+            let blank = format!("{newline}{newline}");
+            let gap = if body.is_empty() || body.ends_with(&blank) {
+                ""
+            } else if body.ends_with('\n') {
+                newline
+            } else {
+                &blank
+            };
+            format!("{body}{gap}{section}{newline}")
         };
-        if changed == body {
-            return false;
-        }
-        self.set_body(&changed);
-        true
+        self.set_body(&body);
     }
+}
+
+/// From where to where the section reaches, its comments included. A comment that lost its other half is prose.
+fn place(body: &str, begin: &str, end: &str) -> Option<(usize, usize)> {
+    let mut after = 0;
+    while let Some(at) = body[after..].find(end).map(|at| after + at) {
+        if let Some(from) = body[after..at].rfind(begin) {
+            return Some((after + from, at + end.len()));
+        }
+        after = at + end.len();
+    }
+    None
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_section_is_added_replaced_in_place_and_left_alone_when_it_is_the_same() {
-        let mut card = Card::parse("---\nlicense: mit\n---\n# Model\nWords.\n").unwrap();
-        assert!(card.set_section("experiment a/b", "## One\n\nText.\n"));
-        let first = "---\nlicense: mit\n---\n# Model\nWords.\n\n<!-- slipway: experiment a/b, begin -->\n## One\n\nText.\n\
-                     <!-- slipway: experiment a/b, end -->\n";
-        assert_eq!(card.to_string(), first);
-        assert!(!card.set_section("experiment a/b", "## One\n\nText."));
-        let mut written_around = Card::parse(&format!("{first}More words")).unwrap();
-        assert!(written_around.set_section("experiment a/b", "## Two"));
-        assert_eq!(
-            written_around.to_string(),
-            first.replace("## One\n\nText.", "## Two") + "More words"
-        );
-        assert!(written_around.set_section("experiment a/c", "## Three"));
-        assert!(written_around.body().contains("## Two") && written_around.body().contains("## Three"));
+    fn set(text: &str, content: &str) -> String {
+        let mut card = Card::parse(text).unwrap();
+        card.set_section("training", content);
+        card.to_string()
     }
 
     #[test]
-    fn lines_end_as_the_cards_do() {
-        let mut card = Card::parse("# Model\r\nWords.\r\n").unwrap();
-        assert!(card.set_section("x", "a\nb"));
+    fn a_section_is_added_behind_the_prose_and_then_replaced() {
+        let once = set("# Mine\n", "one\n");
         assert_eq!(
-            card.to_string(),
-            "# Model\r\nWords.\r\n\r\n<!-- slipway: x, begin -->\r\na\r\nb\r\n<!-- slipway: x, end -->\r\n"
+            once,
+            "# Mine\n\n<!-- slipway: training, begin -->\none\n<!-- slipway: training, end -->\n"
         );
-        assert!(!card.set_section("x", "a\nb"));
+        assert_eq!(set(&once, "one"), once);
+        assert_eq!(
+            set(&format!("{once}\nMore."), "two"),
+            format!("{once}\nMore.").replace("one", "two")
+        );
     }
 
     #[test]
-    fn a_section_whose_end_a_person_removed_is_written_anew_behind_all() {
-        let mut card = Card::parse("<!-- slipway: x, begin -->\nold, and words of a person").unwrap();
-        assert!(card.set_section("x", "first"));
-        assert!(card.set_section("x", "new"));
-        assert!(
-            card.body()
-                .starts_with("<!-- slipway: x, begin -->\nold, and words of a person\n\n")
+    fn blank_lines_at_the_end_stay() {
+        for text in [
+            "",
+            "# T",
+            "# T\n",
+            "# T\n\n\n\n",
+            "# T\r\n\r\n\r\n",
+            "---\na: 1\n---\n",
+        ] {
+            let card = set(text, "x");
+            assert!(card.starts_with(text), "{text:?}: {card:?}");
+            assert_eq!(set(&card, "x"), card);
+        }
+    }
+
+    #[test]
+    fn a_comment_that_lost_its_other_half_is_prose() {
+        let (begin, end) = (
+            "<!-- slipway: training, begin -->",
+            "<!-- slipway: training, end -->",
         );
-        assert!(
-            card.body()
-                .ends_with("<!-- slipway: x, begin -->\nnew\n<!-- slipway: x, end -->\n")
-        );
+        for text in [
+            format!("{begin}\nkept\n"),
+            format!("{end}\nkept\n"),
+            format!("{end}\nkept\n{begin}\n"),
+        ] {
+            let once = set(&text, "one");
+            assert!(once.starts_with(&text), "{once}");
+            let twice = set(&once, "two");
+            assert_eq!(twice, once.replace("one", "two"));
+        }
     }
 }

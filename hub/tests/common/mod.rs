@@ -117,10 +117,19 @@ impl Hub {
             .sum()
     }
 
-    /// `DELETE` or `PUT` of settings and the like, as `owner`.
+    /// `PUT` of settings and the like, as `owner`.
     pub async fn put(&self, path: &str, body: Value) {
+        self.send(reqwest::Method::PUT, path, body).await;
+    }
+
+    /// `POST` of what the client under test does not do itself, as `owner`.
+    pub async fn post(&self, path: &str, body: Value) {
+        self.send(reqwest::Method::POST, path, body).await;
+    }
+
+    async fn send(&self, method: reqwest::Method, path: &str, body: Value) {
         let response = reqwest::Client::new()
-            .put(format!("{}{path}", self.endpoint))
+            .request(method, format!("{}{path}", self.endpoint))
             .bearer_auth("hf_owner")
             .header("content-type", "application/json")
             .body(body.to_string())

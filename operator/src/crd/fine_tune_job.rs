@@ -212,6 +212,12 @@ pub struct OutputSpec {
     pub hub: Option<OutputHub>,
     /// Writes the base's weights with the adapter merged in, instead of the adapter.
     pub merge: bool,
+    /// Names the base's licence, where whole weights (`merge`, or method `full`) are published to the Hub under one
+    /// that is not known to permit that, or from a gated repository: you have read its terms, and they permit it.
+    /// Default: such a job is refused before it trains.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128))]
+    pub accept_license: Option<String>,
 }
 
 fn epochs_or_steps(schema: &mut Schema) {

@@ -167,6 +167,7 @@ fn eval_config(object: &EvalRun, sources: &Sources, settings: &Settings, mounts:
         provenance: Provenance {
             kind: "EvalRun".into(),
             name: format!("{namespace}/{}", object.name_any()),
+            uid: object.uid().unwrap_or_default(),
         },
     }
 }

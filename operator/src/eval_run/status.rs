@@ -146,6 +146,7 @@ fn completed(status: &mut EvalRunStatus, inputs: &Inputs) -> Summary {
         findings,
         record,
         predictions,
+        notes,
     } = outcome;
     status.progress = None;
     status.summary = results.first().map(score);
@@ -179,7 +180,7 @@ fn completed(status: &mut EvalRunStatus, inputs: &Inputs) -> Summary {
     Summary::new(
         Standing::Ready,
         reason,
-        format!("verdict {verdict:?}: {detail}{advice}"),
+        format!("verdict {verdict:?}: {detail}{advice}{}", jobs::noted(&notes)),
     )
 }
 

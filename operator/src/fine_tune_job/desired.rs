@@ -172,6 +172,7 @@ fn train_config(
             directory: format!("{WORK}/{}", names::OUTPUT_PATH).into(),
             hub: spec.output.hub.clone(),
             merge: spec.output.merge,
+            accept_license: spec.output.accept_license.clone(),
         },
         hub: mounts.hub_access(&spec.hub, endpoint),
         workers: Workers {
@@ -185,6 +186,7 @@ fn train_config(
         provenance: Provenance {
             kind: "FineTuneJob".into(),
             name: format!("{}/{name}", object.namespace().unwrap_or_default()),
+            uid: object.uid().unwrap_or_default(),
         },
     }
 }

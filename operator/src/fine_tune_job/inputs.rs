@@ -8,7 +8,7 @@ use k8s_openapi::api::{
     core::v1::{PersistentVolumeClaim, Pod},
 };
 use kube::{ResourceExt, api::ListParams};
-use slipway_contract::Progress;
+use slipway_contract::{Method, Progress};
 
 use super::Error;
 use crate::{
@@ -61,7 +61,10 @@ pub async fn sources(context: &Arc<Context>, object: &FineTuneJob) -> Found<Sour
     let model = match status.and_then(|status| status.model.clone()) {
         Some(known) => known,
         None => match resolver.model(&namespace, &spec.model, &spec.hub).await? {
-            Ok(found) => found,
+            Ok(found) => match licensed(&resolver, object, &found).await? {
+                Ok(()) => found,
+                Err(missing) => return Ok(Err(missing)),
+            },
             Err(missing) => return Ok(Err(missing)),
         },
     };
@@ -73,6 +76,19 @@ pub async fn sources(context: &Arc<Context>, object: &FineTuneJob) -> Found<Sour
         },
     };
     Ok(Ok(Sources { model, dataset }))
+}
+
+/// Whether the result may be published: asked once, before the model is recorded and anything runs. The trainer
+/// asks again, of what it has fetched: the base of an adapter, or a model on a claim.
+async fn licensed(resolver: &Resolver, object: &FineTuneJob, model: &ResolvedSource) -> Found<()> {
+    let spec = &object.spec;
+    let whole = spec.output.merge || matches!(spec.method, Method::Full(_));
+    if spec.output.hub.is_none() || !whole {
+        return Ok(Ok(()));
+    }
+    let namespace = object.namespace().unwrap_or_default();
+    let accepted = spec.output.accept_license.as_deref();
+    resolver.may_publish(&namespace, model, &spec.hub, accepted).await
 }
 
 /// Reads Job, pods, claim and progress.

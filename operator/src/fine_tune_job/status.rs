@@ -194,6 +194,7 @@ fn completed(status: &mut FineTuneJobStatus, inputs: &Inputs) -> Summary {
         published,
         metrics,
         last_checkpoint,
+        notes,
     } = outcome;
     let progress = status.progress.get_or_insert_default();
     progress.phase = Phase::Done;
@@ -218,6 +219,6 @@ fn completed(status: &mut FineTuneJobStatus, inputs: &Inputs) -> Summary {
     Summary::new(
         Standing::Ready,
         "Complete",
-        format!("trained {steps} steps{early}; {place}"),
+        format!("trained {steps} steps{early}; {place}{}", jobs::noted(&notes)),
     )
 }

@@ -95,7 +95,7 @@ fn the_trainer_reads_the_configuration_that_was_meant() {
     assert_eq!(config["hub"]["endpoint"], "https://huggingface.co");
     assert_eq!(
         config["provenance"],
-        json!({"kind": "FineTuneJob", "name": "models/tune"})
+        json!({"kind": "FineTuneJob", "name": "models/tune", "uid": "1"})
     );
     assert!(built.service.is_none());
 }

@@ -1,5 +1,7 @@
 //! Writing results down: in a model card's `model-index` and in `.eval_results/`.
 
+use std::sync::{Mutex, PoisonError};
+
 use jiff::civil::Date;
 use slipway_contract::{
     CardCommit, DatasetSource, EvalConfig, Failure, MetricName, MetricResult, ModelCardRecord,
@@ -9,6 +11,7 @@ use slipway_hub::source::Pin;
 use slipway_hub::{Client, Error, Operation, RepoId, RepoType};
 
 use crate::host::Host;
+use crate::identity::run_id;
 
 const CARD: &str = "README.md";
 
@@ -23,50 +26,94 @@ pub(super) struct Facts<'a> {
     pub today: Date,
 }
 
-/// Commits the results to the card of `record.repo`, or opens a pull request. Repeating it with the same results changes
-/// nothing and makes no commit.
+/// Where the results were written down.
+#[derive(Debug, Default)]
+pub(super) struct Recorded {
+    /// The commit or pull request; none where there was nothing that could be written to.
+    pub commit: Option<CardCommit>,
+    /// What was left alone, one sentence each.
+    pub notes: Vec<String>,
+}
+
+/// Commits the results to the card of `record.repo`, or opens a pull request. Repeating it with the same results
+/// changes nothing and makes no commit, and a run that is repeated finds the pull request it opened. A file that
+/// cannot be edited stays as it is: the results stand all the same.
 pub(super) fn record(
     record: &ModelCardRecord,
     facts: &Facts<'_>,
     host: &Host,
     client: &Client,
-) -> Result<CardCommit, Failure> {
+) -> Result<Recorded, Failure> {
     let failed = |error: Error| error.failure(RepoType::Model);
     let repo = RepoId::new(RepoType::Model, &record.repo).map_err(failed)?;
-    let results = index_results(facts);
-    let entries = entries(facts);
     let file = format!(".eval_results/{}.yaml", slug(&dataset_id(facts)));
-    let (results, entries, file, name) = (&results, &entries, &file, &repo.name);
+    let notes = Mutex::new(Vec::new());
+    let (file, name) = (&file, &repo.name);
     let done = host.wait(async {
-        let change = |reader: slipway_hub::Reader| async move {
-            let old = text(reader.read(CARD).await?).unwrap_or_default();
-            let mut card = Card::parse(&old)?;
-            card.merge_model_index(name, results)?;
-            let mut operations = vec![Operation::add(CARD, card.to_string())];
-            if !entries.is_empty() {
-                let old = text(reader.read(file).await?);
-                operations.push(Operation::add(
-                    file.as_str(),
-                    eval_results_yaml(old.as_deref(), entries)?,
-                ));
+        let change = |reader: slipway_hub::Reader| {
+            let notes = &notes;
+            async move {
+                let (operations, left) = edits(
+                    facts,
+                    name,
+                    file,
+                    reader.read(CARD).await?.as_deref(),
+                    reader.read(file).await?.as_deref(),
+                );
+                *notes.lock().unwrap_or_else(PoisonError::into_inner) = left;
+                Ok(operations)
             }
-            Ok(operations)
         };
         let summary = format!("Record evaluation on {}", dataset_id(facts));
-        client
-            .update(&repo, "main", &summary, record.pull_request, change)
-            .await
-            .map_err(failed)
+        let done = if record.pull_request {
+            let run = run_id(&facts.config.provenance, facts.config);
+            client.propose(&repo, "main", &summary, &run, change).await
+        } else {
+            client.update(&repo, "main", &summary, false, change).await
+        };
+        done.map_err(failed)
     })?;
-    Ok(CardCommit {
-        repo: record.repo.clone(),
-        commit: done.commit,
-        url: done.pull_request_url.unwrap_or(done.url),
+    let notes = notes.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let files = 1 + usize::from(!entries(facts).is_empty());
+    Ok(Recorded {
+        commit: (notes.len() < files).then(|| CardCommit {
+            repo: record.repo.clone(),
+            commit: done.commit,
+            url: done.pull_request_url.unwrap_or(done.url),
+        }),
+        notes,
     })
 }
 
-fn text(bytes: Option<impl AsRef<[u8]>>) -> Option<String> {
-    bytes.map(|bytes| String::from_utf8_lossy(bytes.as_ref()).into_owned())
+/// The results merged into the card and into the file beside it, and why one of them is left alone. Pure.
+fn edits(
+    facts: &Facts<'_>,
+    name: &str,
+    file: &str,
+    card: Option<&[u8]>,
+    beside: Option<&[u8]>,
+) -> (Vec<Operation>, Vec<String>) {
+    let (mut operations, mut notes) = (Vec::new(), Vec::new());
+    let merged = Card::from_bytes(card.unwrap_or_default()).and_then(|mut card| {
+        card.merge_model_index(name, &index_results(facts))?;
+        Ok(card.to_string())
+    });
+    match merged {
+        Ok(text) => operations.push(Operation::add(CARD, text)),
+        Err(error) => notes.push(error.to_string()),
+    }
+    let entries = entries(facts);
+    if !entries.is_empty() {
+        let old = beside.map(std::str::from_utf8).transpose();
+        let merged = old
+            .map_err(|error| error.to_string())
+            .and_then(|old| eval_results_yaml(old, &entries).map_err(|error| error.to_string()));
+        match merged {
+            Ok(text) => operations.push(Operation::add(file, text)),
+            Err(error) => notes.push(format!("{file} is left as it is: {error}")),
+        }
+    }
+    (operations, notes)
 }
 
 /// The dataset as people know it: its repository, else its file or address.

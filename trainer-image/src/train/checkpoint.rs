@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use slipway_contract::{Failure, FailureReason};
 
+use super::exact;
 use super::state::RunState;
 use super::tensors::{self, Sealed, Tensors};
 
@@ -147,7 +148,7 @@ impl Store {
         }
         seal(
             STATE,
-            tensors::write_bytes(&directory.join(STATE), &serde_json::to_vec(&snapshot.state)?)?,
+            tensors::write_bytes(&directory.join(STATE), &exact::to_vec(&snapshot.state)?)?,
         );
         let manifest = Manifest {
             version: VERSION,
@@ -174,7 +175,7 @@ impl Store {
         let bytes = |name: &str| contents.get(name).ok_or_else(|| damaged(name, &"not there"));
         let tensors = |name: &str| tensors::parse(bytes(name)?).map_err(|error| damaged(name, &error));
         Ok(Snapshot {
-            state: serde_json::from_slice(bytes(STATE)?).map_err(|error| damaged(STATE, &error))?,
+            state: exact::from_slice(bytes(STATE)?).map_err(|error| damaged(STATE, &error))?,
             weights: tensors(WEIGHTS)?,
             moments: tensors(MOMENTS)?,
             best: manifest

@@ -13,6 +13,7 @@ use super::checkpoint::Fingerprint;
 use super::corpus::{self, Corpora};
 use crate::data::Layout;
 use crate::host::Host;
+use crate::output::check_license;
 
 /// What a run trains, and on what.
 #[derive(Debug)]
@@ -88,6 +89,7 @@ pub(super) fn prepare(config: &TrainConfig, host: &Host, client: &Client) -> Res
             "the model to start from is an adapter, and an adapter of an adapter has no base to name; set output.merge: true, use method full, or start from the adapter's base",
         ));
     }
+    check_license(config, &model, host, client)?;
     let dataset = host.fetch_dataset(&config.dataset.source, client)?;
     host.board.update(|progress| progress.phase = Phase::Tokenizing);
     host.terminal.say("reading and tokenizing the data");

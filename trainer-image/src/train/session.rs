@@ -9,6 +9,7 @@ use slipway_contract::{CheckpointMark, Failure, FailureReason, Phase, TrainConfi
 use super::adamw::Parameter;
 use super::checkpoint::{Snapshot, Store};
 use super::compute::{Sums, clip, failure};
+use super::exact;
 use super::group::{Group, Next, Reduced};
 use super::plan::Plan;
 use super::prepare::Prepared;
@@ -40,6 +41,29 @@ pub(super) struct Session<'a> {
     /// Whether another worker was told to stop.
     stop_heard: bool,
     pace: Pace,
+    /// How long it takes, for the card.
+    clock: Clock,
+}
+
+/// Seconds of a run over every restart.
+#[derive(Debug)]
+struct Clock {
+    since: Instant,
+    before: f64,
+}
+
+impl Clock {
+    /// Goes on from `before` seconds.
+    fn from(before: f64) -> Self {
+        Self {
+            since: Instant::now(),
+            before,
+        }
+    }
+
+    fn seconds(&self) -> f64 {
+        self.before + self.since.elapsed().as_secs_f64()
+    }
 }
 
 impl<'a> Session<'a> {
@@ -89,6 +113,7 @@ impl<'a> Session<'a> {
             saved: None,
             stop_heard: false,
             pace: Pace::default(),
+            clock: Clock::from(0.0),
         })
     }
 
@@ -349,6 +374,7 @@ impl<'a> Session<'a> {
     }
 
     fn save(&mut self) -> Result<(), Failure> {
+        self.state.elapsed = self.clock.seconds();
         let Some(store) = &self.store else {
             return Ok(());
         };
@@ -402,6 +428,7 @@ impl<'a> Session<'a> {
             }
         }
         self.state = snapshot.state;
+        self.clock = Clock::from(self.state.elapsed);
         self.best = snapshot.best;
         self.saved = Some(self.state.step).filter(|step| *step > 0);
         let step = self.state.step;
@@ -440,7 +467,7 @@ impl Snapshot {
     fn to_bytes(&self) -> std::io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         let parts = [
-            serde_json::to_vec(&self.state)?,
+            exact::to_vec(&self.state)?,
             tensors::to_bytes(&self.weights)?,
             tensors::to_bytes(&self.moments)?,
         ];
@@ -461,7 +488,7 @@ impl Snapshot {
         };
         let short = || "worker 0 sent a damaged start".to_owned();
         Ok(Self {
-            state: serde_json::from_slice(part().ok_or_else(short)?).map_err(|error| error.to_string())?,
+            state: exact::from_slice(part().ok_or_else(short)?).map_err(|error| error.to_string())?,
             weights: tensors::parse(part().ok_or_else(short)?)?,
             moments: tensors::parse(part().ok_or_else(short)?)?,
             best: None,

@@ -15,6 +15,8 @@ pub(super) struct RunState {
     pub tokens: u64,
     /// Seconds of training, over every restart; evaluation and checkpoints not counted.
     pub seconds: f64,
+    /// Seconds since the start, evaluation and checkpoints included; time between restarts is not.
+    pub elapsed: f64,
     /// The newest evaluation and its step.
     pub evaluated: Option<(u64, Scores)>,
     /// Early stopping.

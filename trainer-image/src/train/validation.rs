@@ -7,6 +7,7 @@ use slipway_model::Network;
 
 use super::compute::{failure, judge};
 use super::corpus::{Corpus, Targets};
+use super::spread::{Intervals, intervals};
 use crate::stop::Stop;
 
 /// What an evaluation found.
@@ -23,6 +24,9 @@ pub(super) struct Scores {
     pub f1: Option<f64>,
     /// Examples it comes from.
     pub examples: u64,
+    /// How far the figures may be off.
+    #[serde(default)]
+    pub intervals: Intervals,
 }
 
 impl Scores {
@@ -66,6 +70,7 @@ pub(super) fn evaluate(
     network.set_evaluation();
     let (mut loss, mut count) = (0.0, 0);
     let mut confusion = vec![0u64; classes * classes];
+    let (mut sums, mut answers) = (Vec::new(), Vec::new());
     let rows: Vec<usize> = (0..corpus.rows()).collect();
     for chunk in rows.chunks(batch_size) {
         if stop.told() {
@@ -73,11 +78,15 @@ pub(super) fn evaluate(
         }
         let batch = corpus.batch(chunk);
         let judged = judge(network, &batch, device).map_err(|error| error.failure())?;
-        loss += f64::from(judged.loss.to_scalar::<f32>().map_err(failure)?);
+        let sum = f64::from(judged.loss.to_scalar::<f32>().map_err(failure)?);
+        sums.push((sum, judged.count));
+        loss += sum;
         count += judged.count;
         if let (Some(found), Targets::Classes(expected)) = (judged.classes, &batch.targets) {
             for (found, expected) in found.iter().zip(expected) {
-                confusion[*expected as usize * classes + *found as usize] += 1;
+                let answer = *expected as usize * classes + *found as usize;
+                confusion[answer] += 1;
+                answers.push(answer);
             }
         }
     }
@@ -87,6 +96,7 @@ pub(super) fn evaluate(
         accuracy: classified.then(|| accuracy(&confusion, classes)),
         f1: classified.then(|| macro_f1(&confusion, classes)),
         examples: corpus.examples() as u64,
+        intervals: intervals(&sums, &answers, classes),
     }))
 }
 
@@ -96,7 +106,7 @@ fn accuracy(confusion: &[u64], classes: usize) -> f64 {
 }
 
 /// scikit-learn's `f1_score(average="macro")`: the mean over classes that occur in truth or prediction.
-fn macro_f1(confusion: &[u64], classes: usize) -> f64 {
+pub(super) fn macro_f1(confusion: &[u64], classes: usize) -> f64 {
     let scores: Vec<f64> = (0..classes)
         .filter_map(|class| {
             let right = confusion[class * classes + class];
