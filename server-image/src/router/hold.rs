@@ -41,7 +41,7 @@ impl Queue {
         Self(hold)
     }
 
-    fn enter(&self, variant: &Variant) -> Result<Place, Refusal> {
+    fn enter(self, variant: &Variant) -> Result<Place, Refusal> {
         let series = &variant.stable.series;
         let more = |waiting: u64| (waiting < u64::from(self.0.limit)).then_some(waiting + 1);
         if series.held.waiting.fetch_update(Relaxed, Relaxed, more).is_err() {

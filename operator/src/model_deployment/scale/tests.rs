@@ -314,7 +314,7 @@ proptest! {
             prop_assert!(load.complete || told.desired_replicas >= have, "a router was silent");
             if told.desired_replicas < have {
                 let long = arm.before.lower_since.as_ref().map(|since| at(time).duration_since(since.0));
-                let asleep = load.requests == 0 && load.idle >= Span::from_secs(300);
+                let asleep = load.requests == 0 && load.idle >= Span::from_mins(5);
                 prop_assert!(asleep || long.is_some_and(|long| long.as_secs() >= DELAY));
                 prop_assert!(asleep || Some(told.desired_replicas) >= arm.before.lower_peak);
             }
