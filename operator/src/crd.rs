@@ -22,7 +22,7 @@ pub use common::{
     ClaimRef, DatasetRef, HubSettings, KeyRef, ModelSource, NamedRef, Quantity, ResolvedSource, Resources,
     TokenSecretRef,
 };
-pub use eval_rules::{BenchmarkRef, PredictionsRef};
+pub use eval_rules::{BenchmarkRef, PredictionsClaim, PredictionsRef};
 pub use eval_run::{BaselineRef, ComparisonStatus, EvalRun, EvalRunSpec, EvalRunStatus, TargetRef};
 pub use experiment::{Experiment, ExperimentRecord, ExperimentStatus, RecordFailure, ScoredBy};
 pub use fine_tune_job::{

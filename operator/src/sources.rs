@@ -265,7 +265,7 @@ impl Resolver {
         Ok(Err(Missing::needs_action(
             "ConfigMapKeyNotFound",
             format!(
-                "ConfigMap {name} has no key {key} (it has: {}); correct dataset.configMap.key",
+                "ConfigMap {name} has no key {key} (it has: {}); add it, or correct the key",
                 listed(&keys)
             ),
         )))

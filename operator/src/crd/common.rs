@@ -44,7 +44,7 @@ pub struct ClaimRef {
     pub path: String,
 }
 
-fn relative(schema: &mut Schema) {
+pub(super) fn relative(schema: &mut Schema) {
     rules(
         schema,
         &[(

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use slipway_contract::{EvalTask, MetricName, PredictionsHub, Shipped};
 
 use super::{
-    common::{ClaimRef, KeyRef},
-    schema::rules,
+    common::{KeyRef, relative},
+    schema::{OBJECT_NAME, rules},
 };
 
 /// Which benchmark: exactly one.
@@ -25,11 +25,23 @@ pub enum BenchmarkRef {
 #[serde(rename_all = "camelCase")]
 #[schemars(transform = slipway_contract::union)]
 pub enum PredictionsRef {
-    /// A file on a PersistentVolumeClaim, which is mounted to be written to; its path ends in `.parquet`. Default path: the
-    /// EvalRun's name with that ending.
-    Claim(ClaimRef),
+    /// A file on a PersistentVolumeClaim of the same namespace, which is mounted to be written to.
+    Claim(PredictionsClaim),
     /// A dataset repository, made where there is none, with a card that has a configuration for each run.
     Hub(PredictionsHub),
+}
+
+/// A file on a PersistentVolumeClaim.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct PredictionsClaim {
+    /// The claim's name.
+    #[schemars(regex(pattern = OBJECT_NAME), length(max = 253))]
+    pub name: String,
+    /// Path of the file inside the volume, relative, without `..`, ending in `.parquet`. Default: the EvalRun's name with that
+    /// ending.
+    #[serde(default)]
+    #[schemars(length(max = 1024), transform = relative)]
+    pub path: String,
 }
 
 /// Adds the rules, one sentence for each task.

@@ -14,7 +14,7 @@ use slipway_contract::{Baseline, BenchmarkSource, Dataset, EvalConfig, EvalTarge
 
 use super::{inputs::Sources, monitor};
 use crate::{
-    crd::{BenchmarkRef, ClaimRef, EvalRun, KeyRef, PredictionsRef, TargetRef},
+    crd::{BenchmarkRef, EvalRun, KeyRef, PredictionsClaim, PredictionsRef, TargetRef},
     jobs::{self, Blueprint},
     names::{self, EVAL_RUN_LABEL},
     pods::{self, Mounts},
@@ -147,7 +147,7 @@ fn eval_config(object: &EvalRun, sources: &Sources, settings: &Settings, mounts:
             Path::new(&root).join(&claim.path)
         }),
         predictions: match &spec.predictions {
-            Some(PredictionsRef::Claim(ClaimRef { name, path })) => {
+            Some(PredictionsRef::Claim(PredictionsClaim { name, path })) => {
                 let root = format!("{}/predictions", pods::SOURCES);
                 mounts.add(pods::writable_claim("predictions", name, &root));
                 let file = match path.as_str() {

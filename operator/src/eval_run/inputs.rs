@@ -13,8 +13,8 @@ use crate::{
     conditions::{self, kind},
     context::Context,
     crd::{
-        BaselineRef, BenchmarkRef, DatasetRef, EvalRun, EvalRunStatus, ModelDeployment, PredictionsRef,
-        ResolvedSource, TargetRef,
+        BaselineRef, BenchmarkRef, ClaimRef, DatasetRef, EvalRun, EvalRunStatus, ModelDeployment,
+        PredictionsRef, ResolvedSource, TargetRef,
     },
     jobs::{self, Pods},
     names::EVAL_RUN_LABEL,
@@ -124,7 +124,10 @@ pub async fn sources(context: &Arc<Context>, object: &EvalRun) -> Found<Sources>
     }
     if let Some(PredictionsRef::Claim(claim)) = &spec.predictions {
         let kept = DatasetRef {
-            claim: Some(claim.clone()),
+            claim: Some(ClaimRef {
+                name: claim.name.clone(),
+                path: claim.path.clone(),
+            }),
             ..DatasetRef::default()
         };
         if let Err(missing) = resolver.dataset(&namespace, &kept, &spec.hub).await? {

@@ -20,24 +20,24 @@ pub(super) fn encode_pair(
     encode: &mut dyn FnMut(&str, bool) -> Result<Vec<u32>, String>,
 ) -> Result<(Vec<u32>, usize), String> {
     let before = context.trim_end();
-    let mut ids;
-    let scored;
-    if before.is_empty() {
-        ids = encode(&format!("{context}{continuation}"), false)?;
+    let (ids, scored) = if before.is_empty() {
+        let mut ids = encode(&format!("{context}{continuation}"), false)?;
         match prefix.id {
             Some(id) if ids.first() != Some(&id) => ids.insert(0, id),
             _ => {}
         }
-        scored = ids.len().saturating_sub(1);
+        let scored = ids.len().saturating_sub(1);
+        (ids, scored)
     } else {
         // A text that begins with the prefix itself does not get another.
         let begun = prefix
             .text
             .as_ref()
             .is_some_and(|text| !text.is_empty() && context.starts_with(text.as_str()));
-        ids = encode(&format!("{context}{continuation}"), !begun)?;
-        scored = ids.len().saturating_sub(encode(before, !begun)?.len());
-    }
+        let ids = encode(&format!("{context}{continuation}"), !begun)?;
+        let scored = ids.len().saturating_sub(encode(before, !begun)?.len());
+        (ids, scored)
+    };
     if scored == 0 || scored >= ids.len() {
         return Err(format!(
             "the answer {continuation:?} adds no token to its question"

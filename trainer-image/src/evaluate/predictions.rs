@@ -1,5 +1,7 @@
 //! What was said about each example: a file of JSON lines or Parquet, and a dataset repository with a card.
 
+mod table;
+
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -13,8 +15,6 @@ use super::examples::{Examples, Items};
 use super::measure::Observations;
 use super::{Measured, Question};
 use crate::host::Host;
-
-mod table;
 
 const CARD: &str = "README.md";
 
