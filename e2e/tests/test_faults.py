@@ -113,7 +113,7 @@ def test_servers_and_the_evaluation_are_killed_in_every_step(web, keep):
             killed.append(("evaluation", bool(eventually("the evaluation's process", lambda: evaluator(at["revision"]), 60))))
         # Killed three times, a new revision is given up as one that crashes.
         canaries = [pod for pod in web.pods("server", track="canary") if is_ready(pod)]
-        if step in (1, 4) and canaries:
+        if step in (1, 3, 4) and canaries and killed.count(("canary", True)) < 2:
             killed.append(("canary", node.signal(canaries[0]) > 0))
 
     with web.load() as load:
@@ -121,7 +121,8 @@ def test_servers_and_the_evaluation_are_killed_in_every_step(web, keep):
         seen = each_step(web, kill)
         web.ready()
     keep(load)
-    assert set(seen) >= {0, 1, 3, 4, 6}, seen
+    # A step that takes one look may pass while a kill waits for its victim.
+    assert set(seen) >= {0, 3, 4, 6}, seen
     assert {name for name, done in killed if done} == {"stable", "evaluation", "canary"}, killed
     recorded_once(web, before, runs)
     # Another server answers for the one that ended. Only a stream that had begun there is lost with it.
