@@ -67,6 +67,8 @@ class Web:
         make_namespace(namespace)
         self.apply(self.arm, {"setWeight": 100})
         wait(KIND, "web", namespace, "Ready", 120, failed=None)
+        # Routers find a pod by the cluster's DNS, which hands out what it knew for five seconds.
+        time.sleep(7)
 
     def apply(self, arm: dict, *steps: dict, paused: bool = False, **strategy) -> None:
         spec = {"task": "CausalLM", "paused": paused, "strategy": {"canary": {"steps": list(steps)}, **strategy}}

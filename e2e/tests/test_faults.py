@@ -35,7 +35,7 @@ def keep(request):
 
 EVERY_STEP = [gated("lenient"), {"mirror": {"percent": 50}}, {"setWeight": 30}, analysis(), {"pause": {"duration": "2s"}},
               {"setWeight": 60}, {"pause": {}}]
-DECISIONS = ("RolloutStarted", "EvalPassed", "AnalysisPassed", "TrafficShifted", "Promoted", "RolloutComplete")
+DECISIONS = {"RolloutStarted": 1, "EvalPassed": 1, "AnalysisPassed": 1, "TrafficShifted": 3, "Promoted": 1, "RolloutComplete": 1}
 
 
 def gate_runs(web: Web) -> int:
@@ -43,12 +43,23 @@ def gate_runs(web: Web) -> int:
 
 
 def decisions(web: Web) -> dict[str, int]:
-    return {told: count for told, count in web.events().items() if told.startswith(DECISIONS)}
+    """How often each decision was told. Events of one reason are one series, whatever their texts."""
+    counts = dict.fromkeys(DECISIONS, 0)
+    for told, count in web.events().items():
+        if (reason := told.split(":")[0]) in counts:
+            counts[reason] += count
+    return counts
+
+
+def once(web: Web, before: dict[str, int]) -> None:
+    """Since then no decision of one rollout was told more often than it was made."""
+    told = {reason: count - before[reason] for reason, count in decisions(web).items()}
+    assert all(told[reason] <= made for reason, made in DECISIONS.items()), told
 
 
 def recorded_once(web: Web, before: dict[str, int], runs: int) -> None:
-    """Since then every decision was told at most once, and one evaluation was made."""
-    assert all(count - before.get(told, 0) <= 1 for told, count in decisions(web).items()), decisions(web)
+    """The same, and one evaluation was made."""
+    once(web, before)
     assert gate_runs(web) == runs + 1
 
 
@@ -113,7 +124,7 @@ def test_servers_and_the_evaluation_are_killed_in_every_step(web, keep):
             killed.append(("evaluation", bool(eventually("the evaluation's process", lambda: evaluator(at["revision"]), 60))))
         # Killed three times, a new revision is given up as one that crashes.
         canaries = [pod for pod in web.pods("server", track="canary") if is_ready(pod)]
-        if step in (1, 4) and canaries:
+        if step in (1, 3, 4) and canaries and killed.count(("canary", True)) < 2:
             killed.append(("canary", node.signal(canaries[0]) > 0))
 
     with web.load() as load:
@@ -121,7 +132,8 @@ def test_servers_and_the_evaluation_are_killed_in_every_step(web, keep):
         seen = each_step(web, kill)
         web.ready()
     keep(load)
-    assert set(seen) >= {0, 1, 3, 4, 6}, seen
+    # A step that takes one look may pass while a kill waits for its victim.
+    assert set(seen) >= {0, 3, 4, 6}, seen
     assert {name for name, done in killed if done} == {"stable", "evaluation", "canary"}, killed
     recorded_once(web, before, runs)
     # Another server answers for the one that ended. Only a stream that had begun there is lost with it.
@@ -341,7 +353,7 @@ def test_a_node_that_goes_away_and_returns(web, keep):
         web.arm = arm
     keep(load)
     keep(lone, "the same, without Slipway")
-    assert all(count - before.get(told, 0) <= 1 for told, count in decisions(web).items())
+    once(web, before)
     failed, lost = ([failure for kind in ("fresh", "stream") for failure in part.report[kind]["failures"]] for part in (load, lone))
     assert not [failure for failure in failed if failure["stage"] == "back"], failed[-5:]
     assert len(failed) <= 1.1 * len(lost) + 5, (len(failed), len(lost), failed[:5])
