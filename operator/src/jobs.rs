@@ -238,7 +238,7 @@ pub fn plan(desired: &Job, live: Option<&Job>, live_pods: &[Pod], suspend: bool)
 
 /// What a run left undone, to stand behind what it did.
 pub fn noted(notes: &[String]) -> String {
-    notes.iter().map(|note| format!("; {note}")).collect()
+    notes.iter().flat_map(|note| ["; ", note.as_str()]).collect()
 }
 
 #[cfg(test)]

@@ -9,15 +9,17 @@ pub(super) struct Prefix {
     pub text: Option<String>,
 }
 
+/// Gives the tokens of a text, with those that the model expects around it where its second argument is true.
+pub(super) type Encode<'a> = dyn FnMut(&str, bool) -> Result<Vec<u32>, String> + 'a;
+
 /// The tokens of `context` with `continuation`, and how many of them, at the end, are the continuation's. Both are encoded as
 /// one text, since a tokenizer may join letters over the seam; white space at the end of the context belongs to the
-/// continuation. `encode` gives the tokens of a text, with those that the model expects around it where its second argument
-/// is true.
+/// continuation.
 pub(super) fn encode_pair(
     context: &str,
     continuation: &str,
     prefix: &Prefix,
-    encode: &mut dyn FnMut(&str, bool) -> Result<Vec<u32>, String>,
+    encode: &mut Encode<'_>,
 ) -> Result<(Vec<u32>, usize), String> {
     let before = context.trim_end();
     let (ids, scored) = if before.is_empty() {
@@ -51,6 +53,7 @@ mod tests {
     use super::*;
 
     /// A token a word, `^` before a text; `ab` is one token.
+    #[expect(clippy::unnecessary_wraps, reason = "the shape of an encoder")]
     fn encode(text: &str, special: bool) -> Result<Vec<u32>, String> {
         let words = text.split(' ').filter(|word| !word.is_empty());
         let ids = words.map(|word| word.bytes().map(u32::from).sum());

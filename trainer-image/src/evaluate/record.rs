@@ -186,7 +186,7 @@ fn rounded(value: f64) -> f64 {
 /// For people, for instance `F1 (macro)`.
 pub(super) fn metric_name(result: &MetricResult) -> String {
     let name = match result.metric {
-        MetricName::Accuracy => "Accuracy",
+        MetricName::Accuracy | MetricName::Acc => "Accuracy",
         MetricName::Precision => "Precision",
         MetricName::Recall => "Recall",
         MetricName::F1 => "F1",
@@ -211,7 +211,6 @@ pub(super) fn metric_name(result: &MetricResult) -> String {
         MetricName::R2 => "R²",
         MetricName::Pearson => "Pearson",
         MetricName::Spearman => "Spearman",
-        MetricName::Acc => "Accuracy",
         MetricName::AccNorm => "Normalised accuracy",
         MetricName::RecallAt1 => "Recall@1",
         MetricName::RecallAt5 => "Recall@5",

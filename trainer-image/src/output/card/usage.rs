@@ -92,14 +92,12 @@ fn base(facts: &Facts) -> String {
     } else {
         String::new()
     };
-    match &facts.base {
-        Some(pin) => format!("{}, revision={}{gguf}", quoted(&*pin.repo), quoted(&*pin.commit)),
-        None => {
-            let parent = facts.base_path.parent().filter(|_| file);
-            let directory = parent.unwrap_or(&facts.base_path);
-            format!("{}{gguf}", quoted(&*directory.to_string_lossy()))
-        }
+    if let Some(pin) = &facts.base {
+        return format!("{}, revision={}{gguf}", quoted(&*pin.repo), quoted(&*pin.commit));
     }
+    let parent = facts.base_path.parent().filter(|_| file);
+    let directory = parent.unwrap_or(&facts.base_path);
+    format!("{}{gguf}", quoted(&*directory.to_string_lossy()))
 }
 
 fn classify(facts: &Facts) -> Vec<String> {
