@@ -70,10 +70,13 @@ def test_a_target_that_is_not_there_is_waited_for_and_named(namespace):
 
 def run_now(namespace: str, value: str = "") -> dict:
     """Asks for a run, waits for its end, and gives the status."""
-    before = len(get(KIND, "watch", namespace).get("status", {}).get("history", []))
+    def newest() -> str:
+        history = get(KIND, "watch", namespace).get("status", {}).get("history", [])
+        return history[0]["job"] if history else ""
+
+    before = newest()
     kubectl("annotate", KIND, "watch", "-n", namespace, f"slipway.dev/run-now={value}", "--overwrite")
-    eventually("a finished run",
-               lambda: len(get(KIND, "watch", namespace).get("status", {}).get("history", [])) > before, 300)
+    eventually("a finished run", lambda: newest() != before, 300)
     return get(KIND, "watch", namespace)["status"]
 
 
