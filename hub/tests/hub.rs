@@ -485,27 +485,6 @@ async fn a_pull_request_leaves_the_branch_alone() {
 }
 
 #[tokio::test]
-async fn a_pull_request_is_found_by_its_title_whatever_became_of_it() {
-    let hub = hub!();
-    let client = hub.owner();
-    let repo = RepoId::model("acme/minilm").unwrap();
-    seeded(&client, &repo, b"weights").await;
-    let title = "Record experiment 1 of web";
-    assert_eq!(client.pull_request(&repo, title).await.unwrap(), None);
-    let mut opened = Vec::new();
-    for (summary, words) in [(title, "# One\n"), ("Record experiment 2 of web", "# Two\n")] {
-        let request = Commit {
-            pull_request: true,
-            ..commit(summary, vec![Operation::add("README.md", words)])
-        };
-        opened.push(client.commit(&repo, "main", request).await.unwrap());
-    }
-    let found = client.pull_request(&repo, title).await.unwrap().unwrap();
-    assert_eq!((&found.url, &found.commit), (&opened[0].url, &opened[0].commit));
-    assert_eq!(client.pull_request(&repo, "Record").await.unwrap(), None);
-}
-
-#[tokio::test]
 async fn a_large_file_is_streamed() {
     let hub = hub!();
     let (client, cache) = (hub.owner(), tempfile::tempdir().unwrap());

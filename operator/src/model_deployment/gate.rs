@@ -1,7 +1,7 @@
 //! The evaluation that a rollout's step asks for: made from a template, and read. Pure: no client.
 
 use kube::ResourceExt;
-use slipway_contract::{EvalTask, Verdict};
+use slipway_contract::{EvalTask, MetricName, MetricSpec, Verdict};
 
 use super::{
     desired::{metadata, object_name},
@@ -49,21 +49,22 @@ pub fn desired(
     Some(EvalRun {
         metadata: meta,
         spec: EvalRunSpec {
-            target: Some(target(object, input, rollout, template.spec.task)),
+            target: Some(target(object, input, rollout, &template.spec)),
             ..template.spec.clone()
         },
         status: None,
     })
 }
 
-/// Classifiers are asked over HTTP, as clients ask them. What is measured by likelihoods is loaded by the pod.
+/// What can be asked over HTTP is, of the new revision's own servers, as clients ask them. The rest is loaded by the
+/// evaluation's pod.
 fn target(
     object: &ModelDeployment,
     input: &VariantInput<'_>,
     rollout: &RolloutStatus,
-    task: EvalTask,
+    template: &EvalRunSpec,
 ) -> TargetRef {
-    if task == EvalTask::SequenceClassification {
+    if is_asked_over_http(template) {
         return TargetRef::Deployment {
             name: object_name(object).to_owned(),
             variant: Some(input.spec.name.clone()),
@@ -71,6 +72,17 @@ fn target(
         };
     }
     TargetRef::Model(source(&rollout.sources.model))
+}
+
+/// As the rules of EvalRun's `target.deployment` say.
+fn is_asked_over_http(template: &EvalRunSpec) -> bool {
+    let of_likelihoods =
+        |metric: &MetricSpec| matches!(metric.name, MetricName::Perplexity | MetricName::BitsPerByte);
+    match template.task {
+        EvalTask::SequenceClassification | EvalTask::MultipleChoice => true,
+        EvalTask::CausalLM => !template.metrics.iter().any(of_likelihoods),
+        EvalTask::Regression | EvalTask::Retrieval => false,
+    }
 }
 
 fn source(resolved: &ResolvedSource) -> ModelSource {
@@ -137,5 +149,30 @@ fn read(run: &EvalRun) -> Evaluation {
         Some(Verdict::Failed) => Evaluation::Failed(figures()),
         Some(Verdict::Inconclusive) => Evaluation::Inconclusive(figures()),
         None => Evaluation::Running(format!("EvalRun {name}: {told}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_can_be_asked_over_http_is() {
+        for (task, metric, over_http) in [
+            ("SequenceClassification", "accuracy", true),
+            ("MultipleChoice", "accNorm", true),
+            ("CausalLM", "rougeL", true),
+            ("CausalLM", "perplexity", false),
+            ("CausalLM", "bitsPerByte", false),
+            ("Regression", "mse", false),
+            ("Retrieval", "mrrAt10", false),
+        ] {
+            let spec = json!({"task": task, "metrics": [{"name": metric}],
+                "dataset": {"configMap": {"name": "rows", "key": "rows.csv"}}});
+            let spec: EvalRunSpec = serde_json::from_value(spec).unwrap();
+            assert_eq!(is_asked_over_http(&spec), over_http, "{task} {metric}");
+        }
     }
 }

@@ -194,7 +194,7 @@ async fn wrong_objects_are_refused_with_what_to_do() {
                 "metrics": [{"name": "f1", "average": "binary"}]})),
             "choose average macro, micro or weighted",
         ),
-        (EVAL_RUN, spec(json!({"metrics": []})), "spec.metrics"),
+        (EVAL_RUN, spec(json!({"metrics": []})), "list one metric or more"),
         (
             EVAL_RUN,
             spec(json!({"metrics": [{"name": "accuracy", "average": "macro"}]})),

@@ -149,11 +149,6 @@ pub async fn publish(
         commit,
         url,
     };
-    if record.pull_request
-        && let Some(opened) = client.pull_request(&repo, &facts.summary()).await?
-    {
-        return Ok(told(opened.commit, opened.url));
-    }
     let change = |reader: Reader| async move {
         let old = reader.read(CARD).await?.unwrap_or_default();
         let card = String::from_utf8(old.to_vec()).map_err(|_| CardError::Invalid {
@@ -166,8 +161,12 @@ pub async fn publish(
             Operation::add(facts.path(), facts.data()),
         ])
     };
-    let done = client
-        .update(&repo, "main", &facts.summary(), record.pull_request, change)
-        .await?;
+    let summary = facts.summary();
+    let done = if record.pull_request {
+        let run = format!("experiment {}", facts.id);
+        client.propose(&repo, "main", &summary, &run, change).await?
+    } else {
+        client.update(&repo, "main", &summary, false, change).await?
+    };
     Ok(told(done.commit, done.pull_request_url.unwrap_or(done.url)))
 }

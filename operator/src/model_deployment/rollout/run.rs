@@ -347,7 +347,7 @@ impl<'a> Run<'a> {
         status.step_started = Time(self.now);
         status.target = 0;
         status.reason = "NextStep".into();
-        status.message = String::new();
+        status.message = format!("step {} is done: {found}", status.step);
         self.look = Some(SOON);
     }
 
