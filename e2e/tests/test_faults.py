@@ -151,7 +151,11 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("case", BAD)
+# A gate that fails, and an analysis that does, are in test_rollout.py too.
+LONG = ("answers slowly", "is wrong")
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, marks=pytest.mark.slow) if case in LONG else case for case in BAD])
 def test_a_new_revision_that(case, web, keep):
     limits, repo, steps, strategy, reason = BAD[case]
     gate(web.namespace, "strict", 10)
@@ -298,7 +302,8 @@ def test_a_cluster_without_room(web, keep):
         node.offer_gpus(0)
 
 
-def test_a_trainer_is_killed_while_it_loads_trains_and_publishes(web, operator):
+@pytest.mark.slow
+def test_a_trainer_is_killed_while_it_loads_and_trains(web, operator):
     """It begins again where it was, and publishes once."""
     job = fine_tune_job("tune", web.namespace, hyperparameters={"maxSteps": 60}, checkpoint={"everySteps": 10})
     apply(json.dumps(job))

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use http_body_util::{BodyExt, Empty};
@@ -28,6 +28,10 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 const TIMEOUTS: u32 = 3;
 /// Before a server that has a request is asked whether it is alive, and between two such questions.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// For how long a server without its name is asked where no other can answer. One that ended and came back has no name
+/// until name servers forget that it was not ready, which takes them some seconds; beyond that its address may be
+/// another's.
+const FORMER: Duration = Duration::from_secs(10);
 /// For a connection to come up.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -115,6 +119,8 @@ impl Drop for Busy {
 pub struct Target {
     authority: Authority,
     backends: ArcSwap<Vec<Arc<Backend>>>,
+    /// Those that lost the name, and when: asked only while no other can answer.
+    former: ArcSwap<Vec<(Arc<Backend>, Instant)>>,
     changed: Arc<Notify>,
 }
 
@@ -124,6 +130,7 @@ impl Target {
         Self {
             authority,
             backends: ArcSwap::default(),
+            former: ArcSwap::default(),
             changed: Arc::default(),
         }
     }
@@ -145,7 +152,13 @@ impl Target {
 
     /// Whether some server can answer.
     pub fn has_ready(&self) -> bool {
-        self.backends.load().iter().any(|backend| backend.is_ready())
+        self.backends.load().iter().any(|backend| backend.is_ready()) || self.ready_former().is_some()
+    }
+
+    fn ready_former(&self) -> Option<Arc<Backend>> {
+        let former = self.former.load();
+        let mut former = former.iter().map(|(backend, _)| backend);
+        former.find(|backend| backend.is_ready()).cloned()
     }
 
     /// How many servers can.
@@ -157,9 +170,14 @@ impl Target {
             .count()
     }
 
+    /// A server that can answer: by its name, or else one that lost it a moment ago.
+    pub fn least_busy(&self) -> Option<Arc<Backend>> {
+        self.least_busy_named().or_else(|| self.ready_former())
+    }
+
     /// The ready server with the fewest requests under way. Among equals the search starts at a different one
     /// each time, so that the first of the list does not get every lone request.
-    pub fn least_busy(&self) -> Option<Arc<Backend>> {
+    fn least_busy_named(&self) -> Option<Arc<Backend>> {
         static TURN: AtomicUsize = AtomicUsize::new(0);
         let backends = self.backends.load();
         let count = backends.len();
@@ -218,12 +236,12 @@ impl Target {
         probers: &mut HashMap<SocketAddr, tokio::task::AbortHandle>,
         tasks: &mut JoinSet<()>,
     ) {
-        let known = self.backends.load_full();
+        let (known, former) = (self.backends.load_full(), self.former.load_full());
         let mut next: Vec<Arc<Backend>> = found
             .iter()
             .map(|&address| {
-                known
-                    .iter()
+                let former = former.iter().map(|(backend, _)| backend);
+                (known.iter().chain(former))
                     .find(|backend| backend.address == address)
                     .cloned()
                     .unwrap_or_else(|| {
@@ -242,13 +260,20 @@ impl Target {
                 .filter(|backend| backend.is_ready() && !found.contains(&backend.address));
             next.extend(leaving.cloned());
         }
+        let now = Instant::now();
+        let lost = known.iter().map(|backend| (backend.clone(), now));
+        let mut gone: Vec<_> = (former.iter().cloned().chain(lost))
+            .filter(|(_, since)| now.duration_since(*since) < FORMER)
+            .collect();
+        let is_next = |address| next.iter().any(|backend| backend.address == address);
+        gone.retain(|(backend, _)| !is_next(backend.address));
         let addresses =
             |backends: &[Arc<Backend>]| backends.iter().map(|backend| backend.address).collect::<Vec<_>>();
-        if addresses(&known) == addresses(&next) {
+        if addresses(&known) == addresses(&next) && former.len() == gone.len() {
             return;
         }
         probers.retain(|address, prober| {
-            let stays = next.iter().any(|backend| backend.address == *address);
+            let stays = is_next(*address) || gone.iter().any(|(backend, _)| backend.address == *address);
             if !stays {
                 prober.abort();
             }
@@ -256,6 +281,7 @@ impl Target {
         });
         tracing::info!(host = %self.authority, servers = next.len(), "the servers of an address changed");
         self.backends.store(Arc::new(next));
+        self.former.store(Arc::new(gone));
         // One of them may have answered its probe before it stood there.
         self.wake();
     }
@@ -331,7 +357,30 @@ mod tests {
         target.replace(&[new], &mut probers, &mut tasks);
         assert_eq!(target.backends.load().len(), 1);
         assert_eq!(target.least_busy().unwrap().address, new);
-        assert_eq!(probers.keys().collect::<Vec<_>>(), [&new]);
+        assert_eq!(target.ready_count(), 1);
+        // For a moment longer it is asked where nobody else can answer.
+        target.backends.load()[0].refused();
+        assert_eq!(target.least_busy().unwrap().address, old);
+        assert!(target.has_ready());
+        assert_eq!((target.ready_count(), probers.len()), (0, 2));
+    }
+
+    #[tokio::test]
+    async fn a_server_that_ended_and_came_back_is_asked_before_its_name_is_back() {
+        let target = Target::new("h:1".parse().unwrap());
+        let (mut probers, mut tasks) = (HashMap::new(), JoinSet::new());
+        let [one, two] = [1, 2].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+        target.replace(&[one, two], &mut probers, &mut tasks);
+        let servers = target.backends.load_full();
+        servers[1].set_ready(true, "");
+        target.replace(&[two], &mut probers, &mut tasks);
+        servers[0].set_ready(true, "");
+        assert_eq!(target.least_busy().unwrap().address, two);
+        servers[1].refused();
+        assert_eq!(target.least_busy().unwrap().id, servers[0].id);
+        target.replace(&[one, two], &mut probers, &mut tasks);
+        assert_eq!(target.least_busy().unwrap().id, servers[0].id);
+        assert_eq!((target.backends.load().len(), target.former.load().len()), (2, 0));
     }
 
     #[test]
