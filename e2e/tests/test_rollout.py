@@ -4,7 +4,7 @@ import json
 import time
 
 import pytest
-from harness import SYSTEM, apply, get, is_true, kubectl, listing, port_forward, request, wait
+from harness import CACHE, SYSTEM, apply, get, is_true, kubectl, listing, port_forward, request, run, wait
 from manifests import eval_run, fine_tune_job, model_deployment, variant
 from test_fine_tune import eventually
 from traffic import Traffic
@@ -87,6 +87,12 @@ def test_a_good_revision_passes_its_gate_its_analysis_and_a_person(serving):
         annotate(serving, "promote")
         wait(KIND, "web", serving, "Ready", 180, failed=None)
         assert status(serving)["variants"][0]["revision"] == new
+        # One command tells of a running pod what it was made from, and what judged it.
+        pod = listing("pods", serving, f"slipway.dev/revision={new},app.kubernetes.io/component=server")[0]
+        told = run(CACHE / "images" / "slipway-operator", "lineage", f"pod/{pod['metadata']['name']}", "-n", serving)
+        for words in ("ModelDeployment web", f"Revision main/{new}", f"Model acme/{serving}-two@", "FineTuneJob two",
+                      "Model acme/minilm@", "Dataset acme/finance-tweets@", "EvalRun web-main-"):
+            assert words in told, told
         eventually("the rollout's pods to go", lambda: not listing("deployments", serving, "slipway.dev/track=canary"), 60)
         traffic.revisions.clear()
         time.sleep(2)
