@@ -74,7 +74,7 @@ def test_answers_and_their_figures(tmp_path, batch, shape):
         "maxNewTokens": 10,
         "batchSize": batch,
     })
-    found = [line["answer"] for line in predictions]
+    found = [line["prediction"] for line in predictions]
     truth = [row["completion"] for row in rows]
     assert found == expected
     assert [line["reference"] for line in predictions] == truth
