@@ -98,6 +98,33 @@ fn a_deployment_shows_every_revision_that_serves_or_comes() {
 }
 
 #[test]
+fn a_run_that_asked_a_revision_over_http_stands_at_that_revision() {
+    let run = |name: &str, target: &str| {
+        object::<EvalRun>(&format!(
+            "metadata: {{name: {name}, namespace: models}}
+spec: {{target: {{deployment: {target}}}, dataset: {{hub: {{repo: acme/tweets}}}}, metrics: [{{name: accuracy}}]}}"
+        ))
+    };
+    let mut world = world();
+    world.runs = vec![
+        run("gate-r2", "{name: web, variant: control, revision: r2}"),
+        run("watch", "{name: web}"),
+        run("elsewhere", "{name: shop, variant: control, revision: r2}"),
+    ];
+    let shown = text(&tree(&"mdep/web".parse().unwrap(), None, &world).unwrap());
+    let (serving, coming) = shown.split_once("Revision control/r2").unwrap();
+    assert!(
+        serving.contains("measured by EvalRun watch") && !serving.contains("gate-r2"),
+        "{shown}"
+    );
+    assert!(
+        coming.contains("measured by EvalRun gate-r2") && !coming.contains("watch"),
+        "{shown}"
+    );
+    assert!(!shown.contains("elsewhere"), "{shown}");
+}
+
+#[test]
 fn a_job_shows_what_it_made_and_a_run_what_it_measured() {
     let job = shown("finetunejobs.slipway.dev/tune", None);
     assert!(

@@ -104,7 +104,7 @@ impl Family<'_> {
             }
             for one in of_variant(status) {
                 if revision.is_none_or(|revision| revision == one.revision) {
-                    found.push(self.revision(status, &one));
+                    found.push(self.revision(object, status, &one));
                 }
             }
         }
@@ -116,7 +116,7 @@ impl Family<'_> {
         }
     }
 
-    fn revision(&self, variant: &VariantStatus, one: &OneRevision<'_>) -> Node {
+    fn revision(&self, object: &ModelDeployment, variant: &VariantStatus, one: &OneRevision<'_>) -> Node {
         let share = if one.next {
             ("state", "being rolled in".to_owned())
         } else {
@@ -125,6 +125,12 @@ impl Family<'_> {
         let model = one
             .model
             .map(|model| self.model("serves", "Model", model, true, DEPTH));
+        let asked = self
+            .world
+            .runs
+            .iter()
+            .filter(|run| asks(run, object, &variant.name, one));
+        let asked = asked.map(|run| self.run("measured by", run, false, DEPTH));
         let adapters = one
             .adapters
             .iter()
@@ -134,7 +140,7 @@ impl Family<'_> {
             kind: "Revision",
             name: format!("{}/{}", variant.name, one.revision),
             details: [share].into(),
-            children: model.into_iter().chain(adapters).collect(),
+            children: model.into_iter().chain(adapters).chain(asked).collect(),
             ..Node::default()
         }
     }
@@ -316,6 +322,21 @@ fn makes(job: &FineTuneJob, source: &ResolvedSource) -> bool {
                 && source.path.as_deref() == Some(names::OUTPUT_PATH)
         }
     }
+}
+
+/// Whether `run` asks this revision over HTTP, by its name or as the one that serves.
+fn asks(run: &EvalRun, object: &ModelDeployment, variant: &str, one: &OneRevision<'_>) -> bool {
+    let Some(TargetRef::Deployment {
+        name,
+        variant: of,
+        revision: at,
+    }) = &run.spec.target
+    else {
+        return false;
+    };
+    let of_variant = of.as_deref().is_none_or(|of| of == variant);
+    let of_revision = at.as_deref().map_or(!one.next, |at| at == one.revision);
+    *name == object.name_any() && of_variant && of_revision
 }
 
 /// Whether `run` measured `source` itself, and not what a deployment answered.
