@@ -10,18 +10,22 @@ use std::{
 use k8s_openapi::NamespaceResourceScope;
 use kube::{
     Api, Client, Resource, ResourceExt,
+    api::{Patch, PatchParams},
     runtime::events::{Event, EventType, Recorder, Reporter},
 };
 use serde::Serialize;
+use serde_json::json;
 use slipway_hub::Token;
 
 use crate::{
     apply::{self, Child},
     backoff::Backoff,
     conditions::{self, Summary},
-    crd::{Conditioned, HubSettings},
+    crd::{HubSettings, Kind},
+    error::Error,
     model_deployment::scale::watch::Watched,
     settings::Settings,
+    sources,
     telemetry::Metrics,
 };
 
@@ -128,32 +132,61 @@ impl Context {
         Ok(client)
     }
 
+    /// `object` as the apiserver has it now, since a watch may lag behind our own writes. `None` if it is gone or
+    /// another of its name stands there.
+    pub async fn live<K: Child>(&self, object: &K) -> Result<Option<K>, Error> {
+        let api = self.namespaced::<K>(&object.namespace().unwrap_or_default());
+        let live = api
+            .get_opt(&object.name_any())
+            .await
+            .map_err(sources::Error::Api)?;
+        Ok(live.filter(|live| live.uid() == object.uid()))
+    }
+
     /// Writes `status` unless the object says it already, then records one event if the transition from
-    /// `before` to `summary` is one.
-    pub async fn report<K, S>(
-        &self,
-        controller: &'static str,
-        manager: &str,
-        object: &K,
-        written: Option<&S>,
-        status: &S,
-        summary: &Summary,
-    ) -> Result<(), kube::Error>
+    /// what was told before to `summary` is one.
+    pub async fn report<K>(&self, object: &K, status: &K::Status, summary: &Summary) -> Result<(), Error>
     where
-        K: Child + Conditioned,
-        S: Serialize + PartialEq,
+        K: Child + Kind,
+        K::Status: Serialize + PartialEq,
     {
-        if written == Some(status) {
+        if object.status() == Some(status) {
             return Ok(());
         }
-        apply::apply_status(&self.client, manager, object, status).await?;
-        self.metrics.status_written(controller);
+        self.tell(object, status).await?;
         if let Some(summary) = conditions::transition(object.conditions(), summary) {
-            self.metrics.transitioned(controller, &summary.reason);
+            self.metrics.transitioned(K::NAME, &summary.reason);
             tracing::info!(reason = %summary.reason, message = %summary.message, "transition");
             self.record(object, summary).await;
         }
         Ok(())
+    }
+
+    /// Writes `status`, without an event.
+    pub async fn tell<K>(&self, object: &K, status: &K::Status) -> Result<(), Error>
+    where
+        K: Child + Kind,
+        K::Status: Serialize,
+    {
+        apply::apply_status(&self.client, K::MANAGER, object, status)
+            .await
+            .map_err(Error::Write)?;
+        self.metrics.status_written(K::NAME);
+        Ok(())
+    }
+
+    /// Removes an annotation by which a person asked for something that was carried out, so that it can be set again.
+    pub async fn forget<K: Child + Kind>(&self, object: &K, annotation: &str) -> Result<(), Error> {
+        let patch = json!({ "metadata": { "uid": object.meta().uid, "annotations": { annotation: null } } });
+        let params = PatchParams {
+            field_manager: Some(K::MANAGER.into()),
+            ..PatchParams::default()
+        };
+        self.namespaced::<K>(&object.namespace().unwrap_or_default())
+            .patch(&object.name_any(), &params, &Patch::Merge(&patch))
+            .await
+            .map(drop)
+            .map_err(Error::Write)
     }
 
     /// Records an event. One that cannot be written is logged only: the status holds the same words.

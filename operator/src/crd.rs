@@ -18,6 +18,10 @@ mod schedule;
 mod schema;
 mod strategy;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use crate::names::{EVAL_RUN_MANAGER, FINE_TUNE_JOB_MANAGER, MODEL_DEPLOYMENT_MANAGER};
+
 pub use common::{
     ClaimRef, DatasetRef, HubSettings, KeyRef, ModelSource, NamedRef, Quantity, ResolvedSource, Resources,
     TokenSecretRef,
@@ -51,19 +55,40 @@ pub const VERSION: &str = "v1alpha1";
 /// Longest object name: children append suffixes, and Pod hostnames and Service names end at 63 characters.
 pub const MAX_NAME: usize = 50;
 
-/// Implemented by each kind, so that shared code can read and write conditions.
-pub trait Conditioned {
+/// Implemented by each kind, so that the controllers share what is alike.
+pub trait Kind {
+    /// What controllers of the kind say of it.
+    type Status;
+    /// Name of its controller in logs, metrics and events.
+    const NAME: &str;
+    /// Field manager of its controller.
+    const MANAGER: &str;
+
+    /// What was told last.
+    fn status(&self) -> Option<&Self::Status>;
     /// The conditions of the status; empty while there is none.
-    fn conditions(&self) -> &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition];
+    fn conditions(&self) -> &[Condition];
 }
 
-macro_rules! conditioned {
-    ($($kind:ty),+) => {$(
-        impl Conditioned for $kind {
-            fn conditions(&self) -> &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition] {
+macro_rules! kinds {
+    ($($kind:ident $status:ident $manager:ident),+) => {$(
+        impl Kind for $kind {
+            type Status = $status;
+            const NAME: &str = stringify!($kind);
+            const MANAGER: &str = $manager;
+
+            fn status(&self) -> Option<&$status> {
+                self.status.as_ref()
+            }
+
+            fn conditions(&self) -> &[Condition] {
                 self.status.as_ref().map_or(&[], |status| &status.conditions)
             }
         }
     )+};
 }
-conditioned!(FineTuneJob, EvalRun, ModelDeployment);
+kinds!(
+    FineTuneJob FineTuneJobStatus FINE_TUNE_JOB_MANAGER,
+    EvalRun EvalRunStatus EVAL_RUN_MANAGER,
+    ModelDeployment ModelDeploymentStatus MODEL_DEPLOYMENT_MANAGER
+);

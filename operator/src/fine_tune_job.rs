@@ -18,25 +18,20 @@ use kube::{
     core::DeserializeGuard,
     runtime::{Controller, controller::Action, watcher},
 };
-use serde_json::json;
 
 use crate::{
-    apply::{Applier, ApplyError, apply_status},
+    apply::{Applier, ApplyError},
     backoff::spread,
     conditions::{Standing, Summary},
     context::Context,
-    crd::{FineTuneJob, FineTuneJobStatus},
-    jobs::Plan,
+    crd::{FineTuneJob, Kind},
+    error::Error,
+    jobs,
     names::{self, FINE_TUNE_JOB_LABEL, FINE_TUNE_JOB_MANAGER},
-    pods,
-    runner::{self, ReconcileError},
-    sources,
+    pods, runner,
 };
 use desired::Desired;
 use inputs::{Inputs, Sources};
-
-/// Name of the controller in logs, metrics and events.
-pub const NAME: &str = "FineTuneJob";
 
 /// How often a running trainer is asked for its progress.
 const PROGRESS: Duration = Duration::from_secs(5);
@@ -44,30 +39,6 @@ const PROGRESS: Duration = Duration::from_secs(5);
 const SOON: Duration = Duration::from_secs(15);
 /// How often anything else is looked at all the same.
 const SELDOM: Duration = Duration::from_mins(30);
-
-/// Why a reconciliation broke off.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Something could not be read.
-    #[error("failed to read what the FineTuneJob depends on")]
-    Inputs(#[from] sources::Error),
-    /// A child could not be written.
-    #[error("failed to write a child of the FineTuneJob")]
-    Apply(#[from] ApplyError),
-    /// The status could not be written.
-    #[error("failed to write the status")]
-    Status(#[source] kube::Error),
-}
-
-impl ReconcileError for Error {
-    fn reason(&self) -> &'static str {
-        match self {
-            Self::Inputs(_) => "InputsFailed",
-            Self::Apply(_) => "ApplyFailed",
-            Self::Status(_) => "StatusFailed",
-        }
-    }
-}
 
 /// Runs the controller until `shutdown` resolves and what is under way has ended.
 pub async fn run(context: Arc<Context>, shutdown: impl Future<Output = ()> + Send + Sync + 'static) {
@@ -86,7 +57,7 @@ pub async fn run(context: Arc<Context>, shutdown: impl Future<Output = ()> + Sen
         ours(),
         runner::by_label(FINE_TUNE_JOB_LABEL),
     );
-    runner::run(NAME, FINE_TUNE_JOB_MANAGER, objects, context, shutdown, reconcile).await;
+    runner::run(objects, context, shutdown, reconcile).await;
 }
 
 /// Brings the children of `object` into being and says in its status how they are.
@@ -101,35 +72,24 @@ pub async fn reconcile(object: Arc<FineTuneJob>, context: Arc<Context>) -> Resul
     let applier = Applier::new(&context.client, &namespace, FINE_TUNE_JOB_MANAGER, owner);
     if status::is_terminal(&object) {
         if let Some(told) = status::acknowledged(&object) {
-            apply_status(&context.client, FINE_TUNE_JOB_MANAGER, object.as_ref(), &told)
-                .await
-                .map_err(Error::Status)?;
+            context.tell(object.as_ref(), &told).await?;
         }
         return expire(&applier, &object).await;
     }
     // The watch may lag behind our own writes; a lost pin or end would train twice.
-    let live = context
-        .namespaced::<FineTuneJob>(&namespace)
-        .get_opt(&object.name_any())
-        .await;
-    let object = match live.map_err(sources::Error::Api)? {
-        Some(live) if live.uid() == object.uid() && !status::is_terminal(&live) => Arc::new(live),
+    let object = match context.live(object.as_ref()).await? {
+        Some(live) if !status::is_terminal(&live) => Arc::new(live),
         _ => return Ok(Action::await_change()),
     };
 
     let now = Timestamp::now();
-    let key = format!("missing/{NAME}/{namespace}/{}", object.name_any());
+    let key = format!("missing/{}/{namespace}/{}", FineTuneJob::NAME, object.name_any());
     let sources = match inputs::sources(&context, &object).await? {
         Ok(sources) => sources,
         Err(missing) => {
             let summary = missing.summary();
-            report(
-                &context,
-                &object,
-                &status::unstarted(&object, &summary, now),
-                &summary,
-            )
-            .await?;
+            let told = status::unstarted(&object, &summary, now);
+            context.report(object.as_ref(), &told, &summary).await?;
             return Ok(Action::requeue(context.backoff.missing(&key, missing.waits)));
         }
     };
@@ -150,7 +110,7 @@ pub async fn reconcile(object: Arc<FineTuneJob>, context: Arc<Context>) -> Resul
         },
         Err(error) => return Err(error),
     };
-    report(&context, &object, &told, &summary).await?;
+    context.report(object.as_ref(), &told, &summary).await?;
     Ok(match summary.standing {
         Standing::Ready | Standing::Failed => return expire(&applier, &object).await,
         Standing::Reconciling if told.running_since.is_some() => Action::requeue(spread(PROGRESS)),
@@ -189,28 +149,22 @@ async fn apply(
     if let Some(service) = service {
         applier.ensure::<Service>(service).await?;
     }
-    match crate::jobs::plan(job, inputs.job.as_ref(), &inputs.all_pods, object.spec.suspend) {
-        Plan::Create => drop(applier.create_once::<Job>(job).await?),
-        Plan::Adjust(change) => {
-            if let Some(live) = inputs.job.clone() {
-                applier.adjust::<Job>(live, &change).await?;
-            }
-        }
-        Plan::Delete => applier.delete::<Job>(&job.name_any()).await?,
-        Plan::Keep | Plan::Wait => {}
-    }
-    Ok(())
+    jobs::bring_about(
+        applier,
+        job,
+        inputs.job.as_ref(),
+        &inputs.all_pods,
+        object.spec.suspend,
+    )
+    .await
 }
 
-/// Hands the time to live to the finished Job. Only now, since a Job that was removed before its end was
-/// recorded would look like one that never ran.
+/// Leaves the finished Job to its time to live.
 async fn expire(applier: &Applier<'_>, object: &FineTuneJob) -> Result<Action, Error> {
-    let Some(seconds) = object.spec.ttl_seconds_after_finished else {
-        return Ok(Action::await_change());
-    };
-    if let Some(job) = applier.get::<Job>(&names::train_job(&object.name_any())).await? {
-        let change = json!({ "spec": { "ttlSecondsAfterFinished": seconds } });
-        applier.adjust::<Job>(job, &change).await?;
+    if let Some(seconds) = object.spec.ttl_seconds_after_finished
+        && let Some(job) = applier.get::<Job>(&names::train_job(&object.name_any())).await?
+    {
+        jobs::expire(applier, job, seconds).await?;
     }
     Ok(Action::await_change())
 }
@@ -230,27 +184,8 @@ async fn pin(
     let mut told = status::unstarted(&object, &summary, now);
     told.model = Some(sources.model.clone());
     told.dataset = Some(sources.dataset.clone());
-    report(context, &object, &told, &summary).await?;
+    context.report(object.as_ref(), &told, &summary).await?;
     let mut pinned = FineTuneJob::clone(&object);
     pinned.status = Some(told);
     Ok(Arc::new(pinned))
-}
-
-async fn report(
-    context: &Context,
-    object: &FineTuneJob,
-    told: &FineTuneJobStatus,
-    summary: &Summary,
-) -> Result<(), Error> {
-    context
-        .report(
-            NAME,
-            FINE_TUNE_JOB_MANAGER,
-            object,
-            object.status.as_ref(),
-            told,
-            summary,
-        )
-        .await
-        .map_err(Error::Status)
 }

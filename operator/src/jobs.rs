@@ -1,6 +1,8 @@
 //! Jobs of the trainer image, shared by FineTuneJob and EvalRun: how one is built, what to do about a live one,
-//! and what it and its pods say. Pure but for [`progress`], which asks the trainer.
+//! and what it and its pods say. Pure but for [`progress`], which asks the trainer,
+//! and `lifecycle`.
 
+mod lifecycle;
 mod observe;
 
 use k8s_openapi::api::{
@@ -16,6 +18,7 @@ use serde_json::{Value, json};
 use slipway_contract::{Progress, exit};
 
 use crate::{names, pods, pods::Mounts, settings::Settings};
+pub use lifecycle::{bring_about, expire};
 pub use observe::{Ended, Observed, Pods, describe, duration, finished, is_finished, observe, report};
 
 /// The container that trains or evaluates.

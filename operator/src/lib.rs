@@ -10,6 +10,7 @@ pub mod conditions;
 pub mod context;
 pub mod controllers;
 pub mod crd;
+pub mod error;
 pub mod eval_run;
 pub mod fine_tune_job;
 pub mod gateway_api;

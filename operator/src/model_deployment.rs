@@ -26,31 +26,26 @@ use k8s_openapi::api::{
 };
 use kube::{
     ResourceExt,
-    api::{Patch, PatchParams},
     core::DeserializeGuard,
     runtime::{Controller, controller::Action, watcher},
 };
 use serde_json::json;
 
 use crate::{
-    apply::{Applier, ApplyError, apply_status},
+    apply::{Applier, ApplyError},
     backoff::spread,
     conditions::{Standing, Summary},
     context::Context,
     crd::{EvalRun, ModelDeployment, ModelDeploymentStatus},
+    error::Error,
     gateway_api::HttpRoute,
     names::{MODEL_DEPLOYMENT_LABEL, MODEL_DEPLOYMENT_MANAGER},
-    pods,
-    runner::{self, ReconcileError},
-    sources,
+    pods, runner,
 };
 use desired::Desired;
 use experiment::record::Due;
 use inputs::Inputs;
 use plan::Plan;
-
-/// Name of the controller in logs, metrics and events.
-pub const NAME: &str = "ModelDeployment";
 
 /// Annotation of a server's Deployment: what its sources were resolved to.
 const SOURCES_ANNOTATION: &str = "slipway.dev/sources";
@@ -67,30 +62,6 @@ const SOON: Duration = Duration::from_secs(5);
 const MINUTE: Duration = Duration::from_mins(1);
 /// How often a settled object is looked at all the same.
 const SELDOM: Duration = Duration::from_mins(30);
-
-/// Why a reconciliation broke off.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Something could not be read.
-    #[error("failed to read what the ModelDeployment depends on")]
-    Inputs(#[from] sources::Error),
-    /// A child could not be written.
-    #[error("failed to write a child of the ModelDeployment")]
-    Apply(#[from] ApplyError),
-    /// The status could not be written.
-    #[error("failed to write the status")]
-    Status(#[source] kube::Error),
-}
-
-impl ReconcileError for Error {
-    fn reason(&self) -> &'static str {
-        match self {
-            Self::Inputs(_) => "InputsFailed",
-            Self::Apply(_) => "ApplyFailed",
-            Self::Status(_) => "StatusFailed",
-        }
-    }
-}
 
 /// Runs the controller until `shutdown` resolves and what is under way has ended.
 pub async fn run(context: Arc<Context>, shutdown: impl Future<Output = ()> + Send + Sync + 'static) {
@@ -110,15 +81,7 @@ pub async fn run(context: Arc<Context>, shutdown: impl Future<Output = ()> + Sen
         runner::by_label(MODEL_DEPLOYMENT_LABEL),
     )
     .reconcile_on(scale::watch::follow(context.scaled.clone(), context.http.clone()));
-    runner::run(
-        NAME,
-        MODEL_DEPLOYMENT_MANAGER,
-        objects,
-        context,
-        shutdown,
-        reconcile,
-    )
-    .await;
+    runner::run(objects, context, shutdown, reconcile).await;
 }
 
 /// Brings the children of `object` into being and says in its status how they are.
@@ -131,13 +94,8 @@ pub async fn reconcile(object: Arc<ModelDeployment>, context: Arc<Context>) -> R
     }
     let namespace = object.namespace().unwrap_or_default();
     // The watch may lag behind our own writes; a rollout that forgot a step would take it twice.
-    let live = context
-        .namespaced::<ModelDeployment>(&namespace)
-        .get_opt(&object.name_any())
-        .await;
-    let object = match live.map_err(sources::Error::Api)? {
-        Some(live) if live.uid() == object.uid() => live,
-        _ => return Ok(Action::await_change()),
+    let Some(object) = context.live(object.as_ref()).await? else {
+        return Ok(Action::await_change());
     };
     let inputs = inputs::read(&context, &object).await?;
     let plan = plan::plan(&object, &inputs, &context.settings, Timestamp::now());
@@ -152,17 +110,7 @@ pub async fn reconcile(object: Arc<ModelDeployment>, context: Arc<Context>) -> R
     };
 
     let (status, summary) = status::status(&object, &inputs, &plan, &desired, refused, Timestamp::now());
-    context
-        .report(
-            NAME,
-            MODEL_DEPLOYMENT_MANAGER,
-            &object,
-            object.status.as_ref(),
-            &status,
-            &summary,
-        )
-        .await
-        .map_err(Error::Status)?;
+    context.report(&object, &status, &summary).await?;
     context.scaled.remember(&object, &inputs, &plan);
     for event in &plan.events {
         context.record(&object, event).await;
@@ -173,7 +121,7 @@ pub async fn reconcile(object: Arc<ModelDeployment>, context: Arc<Context>) -> R
     }
     // Only now, since a command that was removed before the status remembers it would be lost.
     if let Some(annotation) = plan.consumed {
-        forget(&context, &object, annotation).await?;
+        context.forget(&object, annotation).await?;
     }
     let soon = match summary.standing {
         // What a Gateway's controller says of the route is not watched, since the kind may not be there.
@@ -206,29 +154,11 @@ async fn record(
         experiment: Some(experiment),
         ..status.clone()
     };
-    apply_status(&context.client, MODEL_DEPLOYMENT_MANAGER, object, &status)
-        .await
-        .map_err(Error::Status)?;
-    context.metrics.status_written(NAME);
+    context.tell(object, &status).await?;
     if let Some(event) = &event {
         context.record(object, event).await;
     }
     Ok(())
-}
-
-/// Removes an annotation that was carried out, so that it can be set again.
-async fn forget(context: &Context, object: &ModelDeployment, annotation: &str) -> Result<(), Error> {
-    let patch = json!({ "metadata": { "uid": object.metadata.uid, "annotations": { annotation: null } } });
-    let params = PatchParams {
-        field_manager: Some(MODEL_DEPLOYMENT_MANAGER.into()),
-        ..PatchParams::default()
-    };
-    context
-        .namespaced::<ModelDeployment>(&object.namespace().unwrap_or_default())
-        .patch(&object.name_any(), &params, &Patch::Merge(&patch))
-        .await
-        .map(drop)
-        .map_err(Error::Status)
 }
 
 /// Writes every child. Pods of a removed variant go last, once the router no longer sends them anything.

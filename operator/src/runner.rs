@@ -26,13 +26,9 @@ use crate::{
     apply::Child,
     conditions::{self, Summary},
     context::Context,
+    crd::Kind,
+    error::Error,
 };
-
-/// An error of a reconciliation.
-pub trait ReconcileError: std::error::Error + Send + Sync + 'static {
-    /// One word for logs.
-    fn reason(&self) -> &'static str;
-}
 
 /// How many objects of a kind are reconciled at once.
 const CONCURRENCY: u16 = 8;
@@ -46,28 +42,25 @@ struct Failed(String);
 
 /// Runs `reconcile` for each object of `objects` until `shutdown` resolves and the reconciliations under way have
 /// ended. An object that does not fit its type is reported in its status and waits for a change.
-pub async fn run<K, E, F, Fut>(
-    name: &'static str,
-    manager: &'static str,
+pub async fn run<K, F, Fut>(
     objects: Controller<DeserializeGuard<K>>,
     context: Arc<Context>,
     shutdown: impl Future<Output = ()> + Send + Sync + 'static,
     reconcile: F,
 ) where
-    K: Child + Send + Sync + 'static,
-    E: ReconcileError,
+    K: Child + Kind + Send + Sync + 'static,
     F: Fn(Arc<K>, Arc<Context>) -> Fut + Clone + Send + Sync + 'static,
-    Fut: Future<Output = Result<Action, E>> + Send + 'static,
+    Fut: Future<Output = Result<Action, Error>> + Send + 'static,
 {
     let step = move |object: Arc<DeserializeGuard<K>>, context: Arc<Context>| {
         let reconcile = reconcile.clone();
         let namespace = object.namespace().unwrap_or_default();
         let span =
-            tracing::info_span!("reconcile", controller = name, %namespace, object = %object.name_any());
-        async move { one(name, manager, object, context, reconcile).await }.instrument(span)
+            tracing::info_span!("reconcile", controller = K::NAME, %namespace, object = %object.name_any());
+        async move { one(object, context, reconcile).await }.instrument(span)
     };
     let retry = |object: Arc<DeserializeGuard<K>>, _: &Failed, context: Arc<Context>| {
-        Action::requeue(context.backoff.failed(&key(name, &object)))
+        Action::requeue(context.backoff.failed(&key(&object)))
     };
     objects
         .with_config(
@@ -83,7 +76,7 @@ pub async fn run<K, E, F, Fut>(
                 match error {
                     controller::Error::ReconcilerFailed(..) | controller::Error::ObjectNotFound(_) => {}
                     error => {
-                        tracing::warn!(controller = name, %error, "the watch was interrupted and is resumed");
+                        tracing::warn!(controller = K::NAME, %error, "the watch was interrupted and is resumed");
                     }
                 }
             }
@@ -91,45 +84,43 @@ pub async fn run<K, E, F, Fut>(
         .await;
 }
 
-fn key<K: Child>(name: &str, object: &DeserializeGuard<K>) -> String {
+fn key<K: Child + Kind>(object: &DeserializeGuard<K>) -> String {
     format!(
-        "{name}/{}/{}",
+        "{}/{}/{}",
+        K::NAME,
         object.namespace().unwrap_or_default(),
         object.name_any()
     )
 }
 
-async fn one<K, E, F, Fut>(
-    name: &'static str,
-    manager: &'static str,
+async fn one<K, F, Fut>(
     object: Arc<DeserializeGuard<K>>,
     context: Arc<Context>,
     reconcile: F,
 ) -> Result<Action, Failed>
 where
-    K: Child + Send + Sync + 'static,
-    E: ReconcileError,
+    K: Child + Kind + Send + Sync + 'static,
     F: Fn(Arc<K>, Arc<Context>) -> Fut,
-    Fut: Future<Output = Result<Action, E>>,
+    Fut: Future<Output = Result<Action, Error>>,
 {
     let begun = Instant::now();
-    let key = key(name, &object);
+    let key = key(&object);
     let valid = match &object.0 {
         Ok(valid) => Arc::new(valid.clone()),
         Err(invalid) => {
-            context.metrics.reconciled(name, "invalid", begun.elapsed());
-            return report_invalid::<K>(&context, manager, &object, invalid).await;
+            context.metrics.reconciled(K::NAME, "invalid", begun.elapsed());
+            return report_invalid::<K>(&context, &object, invalid).await;
         }
     };
     match reconcile(valid, context.clone()).await {
         Ok(action) => {
             context.backoff.succeeded(&key);
-            context.metrics.reconciled(name, "success", begun.elapsed());
+            context.metrics.reconciled(K::NAME, "success", begun.elapsed());
             tracing::debug!(milliseconds = begun.elapsed().as_millis() as u64, "reconciled");
             Ok(action)
         }
         Err(error) => {
-            context.metrics.reconciled(name, "error", begun.elapsed());
+            context.metrics.reconciled(K::NAME, "error", begun.elapsed());
             let sentence = chain(&error);
             tracing::warn!(reason = error.reason(), error = %sentence, "failed to reconcile; trying again");
             Err(Failed(sentence))
@@ -152,9 +143,8 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// Says in the status what does not fit. The object cannot be read as its type, so it is read as plain data.
-async fn report_invalid<K: Child>(
+async fn report_invalid<K: Child + Kind>(
     context: &Context,
-    manager: &str,
     object: &DeserializeGuard<K>,
     invalid: &InvalidObject,
 ) -> Result<Action, Failed> {
@@ -191,7 +181,7 @@ async fn report_invalid<K: Child>(
             "conditions": after,
         },
     });
-    let params = PatchParams::apply(manager).force();
+    let params = PatchParams::apply(K::MANAGER).force();
     api.patch_status(&name, &params, &Patch::Apply(&status))
         .await
         .map_err(failed)?;

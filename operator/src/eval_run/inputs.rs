@@ -7,7 +7,7 @@ use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
 use kube::{ResourceExt, api::ListParams};
 use slipway_contract::Progress;
 
-use super::{Error, monitor};
+use super::monitor;
 use crate::{
     apply::Applier,
     conditions::{self, kind},
@@ -16,6 +16,7 @@ use crate::{
         BaselineRef, BenchmarkRef, ClaimRef, DatasetRef, EvalRun, EvalRunStatus, ModelDeployment,
         PredictionsRef, ResolvedSource, TargetRef,
     },
+    error::Error,
     jobs::{self, Pods},
     names::EVAL_RUN_LABEL,
     sources::{self, Found, Missing, Resolver},

@@ -11,26 +11,19 @@ use k8s_openapi::{
     NamespaceResourceScope,
     api::{batch::v1::Job, core::v1::ConfigMap},
 };
-use kube::{
-    Api, Resource, ResourceExt,
-    api::{ListParams, Patch, PatchParams},
-    runtime::controller::Action,
-};
+use kube::{Api, Resource, ResourceExt, api::ListParams, runtime::controller::Action};
 use serde::de::DeserializeOwned;
-use serde_json::json;
 
-use super::{
-    Error, NAME, PROGRESS, SELDOM, SOON, inputs, inputs::Inputs, monitor, once, report, schedule::Clock,
-    status,
-};
+use super::{PROGRESS, SELDOM, SOON, inputs, inputs::Inputs, monitor, once, schedule::Clock, status};
 use crate::{
     apply::Applier,
     backoff::spread,
     conditions::{Standing, Summary},
     context::Context,
-    crd::{EvalRun, EvalRunStatus, ModelDeployment, Schedule, TargetRef},
+    crd::{EvalRun, EvalRunStatus, Kind, ModelDeployment, Schedule, TargetRef},
+    error::Error,
     jobs,
-    names::{EVAL_RUN_LABEL, EVAL_RUN_MANAGER, RUN_NOW_ANNOTATION},
+    names::{EVAL_RUN_LABEL, RUN_NOW_ANNOTATION},
     sources,
 };
 
@@ -51,7 +44,7 @@ pub async fn reconcile(
             let summary = Summary::stalled("InvalidSchedule", sentence);
             let mut told = status::unstarted(&object, &summary, now);
             told.next_scheduled_time = None;
-            report(context, &object, &told, &summary).await?;
+            context.report(object.as_ref(), &told, &summary).await?;
             return Ok(Action::await_change());
         }
     };
@@ -66,14 +59,14 @@ pub async fn reconcile(
     let Some(run) = monitor::next_run(&object, due, now) else {
         let mut told = object.status.clone().unwrap_or_default();
         let summary = monitor::settled(&mut told, &object, due, schedule.suspend, now);
-        report(context, &object, &told, &summary).await?;
+        context.report(object.as_ref(), &told, &summary).await?;
         prune(context, applier, &object, &told).await?;
         return Ok(Action::requeue(until(due.next, now)));
     };
     tracing::info!(job = %run.job, trigger = ?run.trigger, "starts a run");
     let told = monitor::begin(&object, run, due.next, now);
     let summary = Summary::reconciling("Starting", "creates its children");
-    report(context, &object, &told, &summary).await?;
+    context.report(object.as_ref(), &told, &summary).await?;
     forget(context, &object).await?;
     // What was written comes back as a change, and is followed from there.
     Ok(Action::requeue(spread(SOON)))
@@ -89,7 +82,8 @@ async fn follow(
     now: Timestamp,
 ) -> Result<Action, Error> {
     let key = format!(
-        "missing/{NAME}/{}/{}",
+        "missing/{}/{}/{}",
+        EvalRun::NAME,
         object.namespace().unwrap_or_default(),
         object.name_any()
     );
@@ -114,7 +108,7 @@ async fn follow(
             .is_some_and(|active| monitor::given_up(active, schedule, due, now));
     let ended = matches!(summary.standing, Standing::Ready | Standing::Failed);
     if !ended && !lost {
-        report(context, &object, &told, &summary).await?;
+        context.report(object.as_ref(), &told, &summary).await?;
         return Ok(Action::requeue(match summary.reason.as_str() {
             "Running" => spread(PROGRESS),
             _ if told.dataset.is_none() => {
@@ -131,7 +125,7 @@ async fn follow(
     told.conditions = before.unwrap_or_default();
     let event = monitor::record(&mut told, &object, schedule, &inputs, &summary, now);
     let summary = monitor::settled(&mut told, &object, due, schedule.suspend, now);
-    report(context, &object, &told, &summary).await?;
+    context.report(object.as_ref(), &told, &summary).await?;
     if let Some(event) = event {
         context.record(object.as_ref(), &event).await;
     }
@@ -163,18 +157,7 @@ async fn forget(context: &Context, object: &EvalRun) -> Result<(), Error> {
     if monitor::request(object).is_none() {
         return Ok(());
     }
-    let patch =
-        json!({ "metadata": { "uid": object.metadata.uid, "annotations": { RUN_NOW_ANNOTATION: null } } });
-    let params = PatchParams {
-        field_manager: Some(EVAL_RUN_MANAGER.into()),
-        ..PatchParams::default()
-    };
-    context
-        .namespaced::<EvalRun>(&object.namespace().unwrap_or_default())
-        .patch(&object.name_any(), &params, &Patch::Merge(&patch))
-        .await
-        .map(drop)
-        .map_err(Error::Status)
+    context.forget(object, RUN_NOW_ANNOTATION).await
 }
 
 /// Removes Jobs and configurations of runs that left the history, and hands the time to live to those that are in it.
@@ -192,8 +175,7 @@ async fn prune(
         } else if let Some(seconds) = object.spec.ttl_seconds_after_finished
             && jobs::finished(&job).is_some()
         {
-            let change = json!({ "spec": { "ttlSecondsAfterFinished": seconds } });
-            applier.adjust::<Job>(job, &change).await?;
+            jobs::expire(applier, job, seconds).await?;
         }
     }
     for config in children::<ConfigMap>(context, object).await? {

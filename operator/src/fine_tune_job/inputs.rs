@@ -10,11 +10,11 @@ use k8s_openapi::api::{
 use kube::{ResourceExt, api::ListParams};
 use slipway_contract::{Method, Progress};
 
-use super::Error;
 use crate::{
     apply::Applier,
     context::Context,
     crd::{FineTuneJob, ResolvedSource},
+    error::Error,
     jobs::{self, Pods},
     names::{self, FINE_TUNE_JOB_LABEL},
     sources::{self, Found, Resolver},

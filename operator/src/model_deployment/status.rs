@@ -22,8 +22,8 @@ use super::{
 use crate::{
     conditions::{self, Standing, Summary, kind},
     crd::{
-        Conditioned, ModelDeployment, ModelDeploymentStatus, RolloutPhase, RolloutStatus, Variant,
-        VariantPhase, VariantStatus,
+        Kind, ModelDeployment, ModelDeploymentStatus, RolloutPhase, RolloutStatus, Variant, VariantPhase,
+        VariantStatus,
     },
     names::{self, REVISION_LABEL},
 };

@@ -16,7 +16,7 @@ use kube::{
 use serde_json::{Value, json};
 use slipway_operator::{
     conditions::{self, kind},
-    crd::{Conditioned, EvalRun, FineTuneJob},
+    crd::{EvalRun, FineTuneJob, Kind},
 };
 
 fn object(spec: Value) -> FineTuneJob {
@@ -50,11 +50,11 @@ async fn sources(cluster: &Cluster) {
         .unwrap();
 }
 
-fn reason(object: &impl Conditioned) -> &str {
+fn reason(object: &impl Kind) -> &str {
     conditions::reason(object.conditions(), kind::READY).unwrap_or_default()
 }
 
-fn message(object: &impl Conditioned) -> &str {
+fn message(object: &impl Kind) -> &str {
     conditions::message(object.conditions(), kind::READY).unwrap_or_default()
 }
 

@@ -13,10 +13,15 @@ use axum::{
     http::{Method, StatusCode, Uri},
     response::{IntoResponse, Response},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::*;
-use crate::{names::RUN_NOW_ANNOTATION, pods, settings::Settings, telemetry::Metrics};
+use crate::{
+    names::{EVAL_RUN_MANAGER, RUN_NOW_ANNOTATION},
+    pods,
+    settings::Settings,
+    telemetry::Metrics,
+};
 
 const RUN: &str = "/apis/slipway.dev/v1alpha1/namespaces/models/evalruns/watch";
 const JOBS: &str = "/apis/batch/v1/namespaces/models/jobs";
