@@ -7,6 +7,7 @@ mod collection;
 mod endpoint;
 mod examples;
 mod labels;
+mod likelihood;
 mod local;
 mod measure;
 mod numbers;
@@ -77,7 +78,7 @@ struct Measured {
 
 /// Measures as configured.
 pub fn run(config: &EvalConfig) -> Result<EvalOutcome, Failure> {
-    let benchmark = match &config.benchmark {
+    let mut benchmark = match &config.benchmark {
         Some(source) => Some(
             source
                 .read()

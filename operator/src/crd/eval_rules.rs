@@ -93,11 +93,6 @@ pub(super) fn add(schema: &mut Schema) {
                  'CausalLM', 'MultipleChoice']",
                 "set target.model: only SequenceClassification, CausalLM and MultipleChoice are measured over HTTP",
             ),
-            (
-                "!has(self.target) || !has(self.target.deployment) || self.metrics.all(m, !(m.name in ['perplexity', \
-                 'bitsPerByte']))",
-                "set target.model: perplexity and bitsPerByte are not measured over HTTP",
-            ),
         ],
     );
 }

@@ -1,7 +1,7 @@
 //! What cannot work whatever model and data are. Pure.
 
 use slipway_contract::{
-    Average, Benchmark, EvalConfig, EvalTarget, EvalTask, Failure, FailureReason, MetricName, MetricSource,
+    Average, Benchmark, EvalConfig, EvalTarget, EvalTask, Failure, FailureReason, MetricName,
 };
 
 /// Refuses it. `benchmark` is the one that it names.
@@ -35,18 +35,7 @@ fn check_endpoint(config: &EvalConfig) -> Result<(), Failure> {
             "a server is measured by task SequenceClassification, CausalLM or MultipleChoice, not {task:?}; name the model instead of the endpoint"
         ));
     }
-    let mut asked: Vec<MetricName> = config.metrics.iter().map(|spec| spec.name).collect();
-    asked.extend(config.baseline.as_ref().map(|baseline| baseline.metric));
-    match asked
-        .iter()
-        .find(|name| name.source() == MetricSource::Likelihoods)
-    {
-        Some(name) => invalid(format!(
-            "{} is not measured on a server; name the model instead of the endpoint",
-            name.as_str()
-        )),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 fn check_benchmark(task: EvalTask, benchmark: Option<&Benchmark>) -> Result<(), Failure> {
@@ -208,13 +197,6 @@ mod tests {
                     "metrics": [{ "name": "f1", "average": "binary" }],
                 }),
                 "which a server does not tell",
-            ),
-            (
-                json!({
-                    "target": { "endpoint": { "url": "http://server" } },
-                    "metrics": [{ "name": "bleu" }, { "name": "perplexity" }],
-                }),
-                "perplexity is not measured on a server; name the model",
             ),
             (
                 json!({
