@@ -86,6 +86,9 @@ pub fn run(config: &EvalConfig) -> Result<EvalOutcome, Failure> {
         ),
         None => None,
     };
+    if let (Some(benchmark), Some(shots)) = (&mut benchmark, &config.few_shot) {
+        benchmark.few_shot = Some(shots.clone());
+    }
     let benchmark = benchmark.as_ref();
     let mut config = config.clone();
     if config.metrics.is_empty() {

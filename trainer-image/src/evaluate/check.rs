@@ -8,6 +8,7 @@ use slipway_contract::{
 pub(super) fn check(config: &EvalConfig, benchmark: Option<&Benchmark>) -> Result<(), Failure> {
     let task = config.task;
     check_benchmark(task, benchmark)?;
+    check_shots(config)?;
     if matches!(config.target, EvalTarget::Endpoint { .. }) {
         check_endpoint(config)?;
     }
@@ -59,6 +60,19 @@ fn check_benchmark(task: EvalTask, benchmark: Option<&Benchmark>) -> Result<(), 
         "benchmark {} {kind}, which is for task {fits:?}, not {task:?}; set task to {fits:?}",
         benchmark.name
     ))
+}
+
+fn check_shots(config: &EvalConfig) -> Result<(), Failure> {
+    match &config.few_shot {
+        Some(_) if config.benchmark.is_none() => invalid(
+            "fewShot shows questions of a benchmark with their answers, and there is no benchmark; set benchmark, or remove fewShot"
+                .into(),
+        ),
+        Some(shots) if shots.count == 0 => {
+            invalid("fewShot.count is 0; set it to at least 1, or remove fewShot".into())
+        }
+        _ => Ok(()),
+    }
 }
 
 fn check_metrics(config: &EvalConfig) -> Result<(), Failure> {
@@ -188,6 +202,14 @@ mod tests {
             (
                 json!({ "task": "Regression", "metrics": [{ "name": "acc" }] }),
                 "for task Regression, which has mse, rmse,",
+            ),
+            (
+                json!({ "fewShot": { "count": 2 } }),
+                "there is no benchmark; set benchmark",
+            ),
+            (
+                json!({ "task": "MultipleChoice", "benchmark": { "name": "piqa" }, "metrics": [], "fewShot": { "count": 0 } }),
+                "fewShot.count is 0",
             ),
             (json!({ "maxNewTokens": 0 }), "set it to at least 1"),
             (
