@@ -146,19 +146,43 @@ pub enum Target {
     Template(String),
 }
 
-/// Worked examples before each question: the first rows of a split that are not the question itself, as the sampler
-/// `first_n` of lm-evaluation-harness takes them.
-#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+/// Worked examples before each question: rows of a split that are not the question itself.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct FewShot {
     /// How many.
+    #[schemars(range(min = 1, max = 1000))]
     pub count: usize,
     /// The split they come from.
     #[serde(default = "train")]
+    #[schemars(length(max = 256))]
     pub split: String,
+    /// Which rows of it.
+    #[serde(default)]
+    pub sampler: Sampler,
+    /// Decides what `Random` draws.
+    #[serde(default = "seed")]
+    #[schemars(range(max = 9_007_199_254_740_991_u64))]
+    pub seed: u64,
     /// Stands after each.
     #[serde(default = "blank_line")]
+    #[schemars(length(max = 256))]
     pub delimiter: String,
+}
+
+/// Which rows are worked examples, as lm-evaluation-harness chooses them.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum Sampler {
+    /// Drawn for each question anew: the same ones as the harness draws with its sampler `default`, the same seed and rows in
+    /// the same order.
+    #[default]
+    Random,
+    /// The first ones: its sampler `first_n`.
+    FirstN,
+}
+
+fn seed() -> u64 {
+    1234
 }
 
 fn train() -> String {

@@ -6,7 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Average, BenchmarkSource, Dataset, EvalTask, HubAccess, MetricName, MetricSpec, ModelSource, Provenance,
+    Average, BenchmarkSource, Dataset, EvalTask, FewShot, HubAccess, MetricName, MetricSpec, ModelSource,
+    Provenance,
 };
 
 /// `slipway-trainer evaluate --config FILE`.
@@ -23,6 +24,9 @@ pub struct EvalConfig {
     /// How rows become questions. Default: the columns' usual names tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub benchmark: Option<BenchmarkSource>,
+    /// Worked examples before each question, in place of the benchmark's own. Default: the benchmark's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub few_shot: Option<FewShot>,
     /// What to compute. Default: what the benchmark names.
     #[serde(default)]
     pub metrics: Vec<MetricSpec>,

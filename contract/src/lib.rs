@@ -19,7 +19,7 @@ mod source;
 mod stats;
 mod train;
 
-pub use benchmark::{Benchmark, BenchmarkSource, Choices, FewShot, Shipped, Target};
+pub use benchmark::{Benchmark, BenchmarkSource, Choices, FewShot, Sampler, Shipped, Target};
 pub use config::{ConfigError, parse};
 pub use dataset::{Columns, DataFormat, Dataset, DatasetSource, Validation};
 pub use eval::{

@@ -135,6 +135,34 @@ def test_a_private_repository_without_a_token(namespace, hub):
     eventually("a message", lambda: "token" in message("tune", namespace, "Ready"), 60)
 
 
+@pytest.mark.parametrize(("repo", "card", "gated", "words", "accepted"), [
+    ("no-changes", "license: cc-by-nd-4.0", False, "forbids passing on changed copies", "cc-by-nd-4.0"),
+    ("agreed-to", "license: apache-2.0", "auto", "is gated", "apache-2.0"),
+])
+def test_weights_that_may_not_be_passed_on_wait_for_a_persons_word(repo, card, gated, words, accepted, namespace, hub):
+    from huggingface_hub import HfApi
+
+    repo = f"acme/{namespace}-{repo}"
+    api = HfApi(endpoint=hub, token="hf_owner")
+    api.create_repo(repo, exist_ok=True)
+    api.upload_file(repo_id=repo, path_in_repo="README.md", path_or_fileobj=f"---\n{card}\n---\n# Base\n".encode())
+    api.update_repo_settings(repo, gated=gated)
+    base = {"model": {"hub": {"repo": repo}}}
+    create(fine_tune_job("tune", namespace, **base, output={"merge": True}))
+    eventually("the stall", lambda: words in message("tune", namespace, "Ready"), 60)
+    job = get(KIND, "tune", namespace)
+    assert is_true(job, "Stalled") and condition(job, "Ready")["reason"] == "LicenseNotAccepted"
+    assert f"output.acceptLicense: {accepted}" in message("tune", namespace, "Ready")
+    assert not listing("jobs", namespace), "nothing runs"
+    # An adapter has none of the base's weights.
+    create(fine_tune_job("adapter", namespace, **base))
+    # The same output, once a person has read the terms.
+    kubectl("delete", KIND, "tune", "-n", namespace)
+    create(fine_tune_job("tune", namespace, **base, output={"merge": True, "acceptLicense": accepted}))
+    for name in ("adapter", "tune"):
+        eventually(f"{name}'s base", lambda name=name: get(KIND, name, namespace).get("status", {}).get("model", {}).get("commit"), 60)
+
+
 FAILED = {
     "a column that is not there": ({"dataset": {"columns": {"text": "txet"}}}, "tweet"),
     "a sequence longer than the model": ({"hyperparameters": {"maxSequenceLength": 4096}}, "512"),

@@ -4,6 +4,7 @@ import json
 import time
 
 import pytest
+from faults import decoder, push_decoders
 from harness import CACHE, SYSTEM, apply, get, is_true, kubectl, listing, port_forward, request, run, wait
 from manifests import eval_run, fine_tune_job, model_deployment, variant
 from test_fine_tune import eventually
@@ -161,3 +162,46 @@ def test_crash_abort_edit_and_missing_template(serving):
         eventually("the reason", lambda: rollout(serving).get("reason") == "EvalTemplate", 120)
         assert "there is no EvalRun nobody" in rollout(serving)["message"]
     assert set(traffic.codes) == {200}, (traffic.codes, traffic.failures[:5])
+
+
+ROWS = [{"question": f"What is {n} and {n}?", "choices": [str(2 * n), str(2 * n + 1), "nothing"], "label": 0} for n in range(40)]
+ASKED = {
+    "choices": ("MultipleChoice", {"choices": "{{choices}}", "target": "label"}, "accNorm", {"min": 0.0}),
+    "answers": ("CausalLM", {"target": "{{choices[label]}}", "until": ["\n"]}, "chrf", {"min": 0.0}),
+    # The decoder is random: it is worse than an even draw from ten tokens.
+    "perplexity": ("CausalLM", None, "perplexity", {"max": 10.0}),
+}
+
+
+def test_a_decoder_is_asked_over_http_for_choices_answers_and_perplexity(namespace):
+    """Each way of asking is a gate of its own; the last of them fails, and the revision goes."""
+    push_decoders()
+    rows = "".join(json.dumps({**row, "text": row["question"]}) + "\n" for row in ROWS)
+    data = {"rows.jsonl": rows}
+    for name, (_, benchmark, *_) in ASKED.items():
+        data[name] = json.dumps({"name": name, "prompt": "Q: {{question}}\nA:", "fewShot": {"count": 2, "split": "test"}, **(benchmark or {})})
+    apply(json.dumps({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "questions", "namespace": namespace}, "data": data}))
+    for name, (task, benchmark, metric, bound) in ASKED.items():
+        asked = {} if benchmark is None else {"benchmark": {"configMap": {"name": "questions", "key": name}}}
+        dataset = {"hub": None, "configMap": {"name": "questions", "key": "rows.jsonl"}, "split": None, "maxExamples": None,
+                   "columns": {"text": "text", "label": None} if benchmark is None else None}
+        template = eval_run(name, namespace, target=None, task=task, dataset=dataset, metrics=[{"name": metric}],
+                            thresholds=[{"metric": metric, **bound}], maxNewTokens=4, **asked)
+        apply(json.dumps(template))
+    arm = {**decoder(), "replicas": 1}
+    web = {"task": "CausalLM", "strategy": canary({"setWeight": 100})}
+    apply(json.dumps(model_deployment("web", namespace, [arm], **web)))
+    wait(KIND, "web", namespace, "Ready", 180, failed=None)
+    arm["resources"] = {**arm["resources"], "limits": {**arm["resources"]["limits"], "memory": "513Mi"}}
+    web["strategy"] = canary(*({"eval": {"templateRef": {"name": name}}} for name in ASKED), {"setWeight": 100})
+    apply(json.dumps(model_deployment("web", namespace, [arm], **web)))
+    eventually("the way back", lambda: rollout(namespace).get("phase") == "RolledBack", 400)
+    at = rollout(namespace)
+    assert at["reason"] == "EvalFailed" and "perplexity" in at["message"], at
+    told = " ".join(at["history"])
+    assert "accNorm" in told and "chrf" in told, told
+    runs = listing("evalruns.slipway.dev", namespace, "slipway.dev/variant=main")
+    assert len(runs) == len(ASKED)
+    for run in runs:
+        target = run["spec"]["target"]["deployment"]
+        assert (target["variant"], target["revision"]) == ("main", at["revision"]), target

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
 use crate::tokenizer::{Tokenizer, TokenizerError};
-pub use mask::{MaskedConversation, encode_conversation};
+pub use mask::{MaskedConversation, MaskedText, encode_conversation, mask_conversation};
 
 /// Name under which the template is compiled; appears in its error messages.
 const NAME: &str = "chat_template";

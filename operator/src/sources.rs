@@ -391,6 +391,41 @@ mod tests {
     }
 
     #[test]
+    fn a_licence_that_is_not_accepted_stalls_until_a_person_names_it() {
+        let license = |id: &str| License {
+            ids: vec![id.into()],
+            ..License::default()
+        };
+        let asked = |license: &License, gated, accepted| {
+            license::may_publish("a/base", license, gated, accepted).map_err(|message| not_accepted(&message))
+        };
+        for (id, gated, words) in [
+            ("cc-by-nd-4.0", false, "forbids passing on changed copies"),
+            ("apache-2.0", true, "is gated"),
+        ] {
+            let missing = asked(&license(id), gated, None).unwrap_err();
+            assert_eq!(
+                missing.summary(),
+                Summary::stalled("LicenseNotAccepted", &*missing.message)
+            );
+            for part in [
+                words,
+                &format!("set output.acceptLicense: {id}"),
+                "delete this FineTuneJob and create it anew",
+            ] {
+                assert!(missing.message.contains(part), "{part}: {}", missing.message);
+            }
+            let other = asked(&license(id), gated, Some("mit")).unwrap_err();
+            assert!(
+                other.message.contains("(output.acceptLicense is mit)"),
+                "{other:?}"
+            );
+            assert_eq!(asked(&license(id), gated, Some(id)), Ok(()));
+        }
+        assert_eq!(asked(&license("apache-2.0"), false, None), Ok(()));
+    }
+
+    #[test]
     fn a_repository_that_is_not_there_needs_a_person_and_a_silent_hub_does_not() {
         let absent = slipway_hub::Error::NotFound {
             repo: RepoId::model("a/b").unwrap(),

@@ -7,6 +7,7 @@ mod collection;
 mod endpoint;
 mod examples;
 mod labels;
+mod likelihood;
 mod local;
 mod measure;
 mod numbers;
@@ -77,7 +78,7 @@ struct Measured {
 
 /// Measures as configured.
 pub fn run(config: &EvalConfig) -> Result<EvalOutcome, Failure> {
-    let benchmark = match &config.benchmark {
+    let mut benchmark = match &config.benchmark {
         Some(source) => Some(
             source
                 .read()
@@ -85,6 +86,9 @@ pub fn run(config: &EvalConfig) -> Result<EvalOutcome, Failure> {
         ),
         None => None,
     };
+    if let (Some(benchmark), Some(shots)) = (&mut benchmark, &config.few_shot) {
+        benchmark.few_shot = Some(shots.clone());
+    }
     let benchmark = benchmark.as_ref();
     let mut config = config.clone();
     if config.metrics.is_empty() {

@@ -11,6 +11,7 @@ mod plan;
 mod prepare;
 mod schedule;
 mod session;
+mod shown;
 mod spread;
 mod state;
 mod stopping;
@@ -22,7 +23,8 @@ use slipway_model::ModelFiles;
 use slipway_model::tokenizer::Tokenizer;
 
 pub(crate) use self::compute::failure as compute_failure;
-pub(crate) use self::corpus::{Encoder, tokenizer_failure};
+pub(crate) use self::corpus::{Encoder, chat_rejected, tokenizer_failure};
+pub(crate) use self::shown::{Piece, Shown};
 
 use self::checkpoint::Store;
 use self::group::Group;

@@ -1,5 +1,7 @@
 //! Which tokens of a conversation are the assistant's, for learning the answers and not the questions.
 
+use std::ops::Range;
+
 use super::{ChatError, ChatTemplate, Message};
 use crate::tokenizer::Tokenizer;
 
@@ -12,25 +14,43 @@ pub struct MaskedConversation {
     pub learned: Vec<bool>,
 }
 
-/// Renders and tokenizes `messages`, and marks the answers. An answer is what comes between the text that asks for it
-/// (the conversation before it with the generation prompt) and the end of its message, so it holds exactly what the
-/// model has to write when it is served.
+/// A conversation as text, with the places of its answers.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct MaskedText {
+    /// The whole conversation; it holds its special tokens as text.
+    pub text: String,
+    /// Each answer in it, in bytes.
+    pub answers: Vec<Range<usize>>,
+}
+
+/// Renders `messages` and finds the answers. An answer is what comes between the text that asks for it (the conversation
+/// before it with the generation prompt) and the end of its message, so it holds exactly what the model has to write when it
+/// is served. `ends` are the texts of the tokens that end an answer.
+pub fn mask_conversation(
+    template: &ChatTemplate,
+    messages: &[Message],
+    ends: &[String],
+) -> Result<MaskedText, ChatError> {
+    let text = template.render(messages, None, false)?;
+    let answers = answers(template, messages, &text)?
+        .into_iter()
+        .map(|(start, end)| start..start + without_space_after_end(&text[start..end], ends))
+        .collect();
+    Ok(MaskedText { text, answers })
+}
+
+/// Renders and tokenizes `messages`, and marks the answers, see [`mask_conversation`].
 pub fn encode_conversation(
     template: &ChatTemplate,
     tokenizer: &Tokenizer,
     messages: &[Message],
 ) -> Result<MaskedConversation, ChatError> {
-    let text = template.render(messages, None, false)?;
-    let answers = answers(template, messages, &text)?;
     let ends: Vec<String> = tokenizer
         .eos()
         .iter()
         .filter_map(|&id| tokenizer.token(id))
         .collect();
-    let answers: Vec<_> = answers
-        .into_iter()
-        .map(|(start, end)| (start, start + without_space_after_end(&text[start..end], &ends)))
-        .collect();
+    let MaskedText { text, answers } = mask_conversation(template, messages, &ends)?;
     // The template writes special tokens itself.
     let tokens = tokenizer.encode_spans(&text, false)?;
     let learned = tokens
@@ -39,7 +59,7 @@ pub fn encode_conversation(
         .map(|&(from, to)| {
             answers
                 .iter()
-                .any(|&(start, end)| start <= from && to <= end && from < to)
+                .any(|answer| answer.start <= from && to <= answer.end && from < to)
         })
         .collect();
     Ok(MaskedConversation {

@@ -76,6 +76,10 @@ pub(super) fn add(schema: &mut Schema) {
                 "remove benchmark: only MultipleChoice and CausalLM ask questions by a template",
             ),
             (
+                "!has(self.fewShot) || has(self.benchmark)",
+                "set benchmark, or remove fewShot: worked examples are questions of a benchmark with their answers",
+            ),
+            (
                 "!has(self.benchmark) || !has(self.benchmark.name) || self.task == 'MultipleChoice'",
                 "set task to MultipleChoice: the benchmarks that are shipped have choices",
             ),
@@ -92,11 +96,6 @@ pub(super) fn add(schema: &mut Schema) {
                 "!has(self.target) || !has(self.target.deployment) || self.task in ['SequenceClassification', \
                  'CausalLM', 'MultipleChoice']",
                 "set target.model: only SequenceClassification, CausalLM and MultipleChoice are measured over HTTP",
-            ),
-            (
-                "!has(self.target) || !has(self.target.deployment) || self.metrics.all(m, !(m.name in ['perplexity', \
-                 'bitsPerByte']))",
-                "set target.model: perplexity and bitsPerByte are not measured over HTTP",
             ),
         ],
     );

@@ -10,8 +10,8 @@ use kube::CustomResource;
 use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 use slipway_contract::{
-    CardCommit, ConfidenceInterval, EvalTask, MetricName, MetricResult, MetricSpec, Progress, Record,
-    Threshold, Verdict,
+    CardCommit, ConfidenceInterval, EvalTask, FewShot, MetricName, MetricResult, MetricSpec, Progress,
+    Record, Threshold, Verdict,
 };
 
 use super::{
@@ -76,6 +76,10 @@ pub struct EvalRunSpec {
     /// How rows become questions. Default: the columns' usual names tell. MultipleChoice needs one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub benchmark: Option<BenchmarkRef>,
+    /// Worked examples before each question, in place of the benchmark's own. Default: the benchmark's, which those that are
+    /// shipped have none of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub few_shot: Option<FewShot>,
     /// What to compute, each with a confidence interval. Default: what the benchmark names.
     #[serde(default)]
     #[schemars(length(max = 16))]
@@ -256,6 +260,7 @@ fn spec_rules(schema: &mut Schema) {
         "task",
         "dataset",
         "benchmark",
+        "fewShot",
         "metrics",
         "maxNewTokens",
         "lexicon",

@@ -124,6 +124,7 @@ fn eval_config(object: &EvalRun, sources: &Sources, settings: &Settings, mounts:
                 BenchmarkSource::Path(Path::new(&folder).join(key))
             }
         }),
+        few_shot: spec.few_shot.clone(),
         metrics: spec.metrics.clone(),
         thresholds: spec.thresholds.clone(),
         baseline: spec

@@ -13,7 +13,7 @@ use slipway_contract::{Method, Progress};
 use crate::{
     apply::Applier,
     context::Context,
-    crd::{FineTuneJob, ResolvedSource},
+    crd::{FineTuneJob, FineTuneJobSpec, ResolvedSource},
     error::Error,
     jobs::{self, Pods},
     names::{self, FINE_TUNE_JOB_LABEL},
@@ -82,13 +82,17 @@ pub async fn sources(context: &Arc<Context>, object: &FineTuneJob) -> Found<Sour
 /// asks again, of what it has fetched: the base of an adapter, or a model on a claim.
 async fn licensed(resolver: &Resolver, object: &FineTuneJob, model: &ResolvedSource) -> Found<()> {
     let spec = &object.spec;
-    let whole = spec.output.merge || matches!(spec.method, Method::Full(_));
-    if spec.output.hub.is_none() || !whole {
+    if !publishes_weights(spec) {
         return Ok(Ok(()));
     }
     let namespace = object.namespace().unwrap_or_default();
     let accepted = spec.output.accept_license.as_deref();
     resolver.may_publish(&namespace, model, &spec.hub, accepted).await
+}
+
+/// Whether weights of the base go to a Hub: an adapter has none of them, and a claim stays here. Pure.
+fn publishes_weights(spec: &FineTuneJobSpec) -> bool {
+    spec.output.hub.is_some() && (spec.output.merge || matches!(spec.method, Method::Full(_)))
 }
 
 /// Reads Job, pods, claim and progress.
@@ -111,4 +115,26 @@ pub async fn read(context: &Context, applier: &Applier<'_>, object: &FineTuneJob
         claim,
         progress,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn licences_are_asked_where_weights_of_the_base_are_published() {
+        for (rest, asked) in [
+            ("output: {hub: {repo: a/b}}", false),
+            ("output: {hub: {repo: a/b}, merge: true}", true),
+            ("method: {full: {}}, output: {hub: {repo: a/b}}", true),
+            ("method: {full: {}}", false),
+            ("output: {merge: true}", false),
+        ] {
+            let spec: FineTuneJobSpec = serde_saphyr::from_str(&format!(
+                "{{model: {{hub: {{repo: a/base}}}}, dataset: {{url: 'http://h/d.csv'}}, {rest}}}"
+            ))
+            .unwrap();
+            assert_eq!(publishes_weights(&spec), asked, "{rest}");
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! The evaluation that a rollout's step asks for: made from a template, and read. Pure: no client.
 
 use kube::ResourceExt;
-use slipway_contract::{EvalTask, MetricName, MetricSpec, Verdict};
+use slipway_contract::{EvalTask, Verdict};
 
 use super::{
     desired::{metadata, object_name},
@@ -64,7 +64,7 @@ fn target(
     rollout: &RolloutStatus,
     template: &EvalRunSpec,
 ) -> TargetRef {
-    if is_asked_over_http(template) {
+    if is_asked_over_http(template.task) {
         return TargetRef::Deployment {
             name: object_name(object).to_owned(),
             variant: Some(input.spec.name.clone()),
@@ -75,12 +75,9 @@ fn target(
 }
 
 /// As the rules of EvalRun's `target.deployment` say.
-fn is_asked_over_http(template: &EvalRunSpec) -> bool {
-    let of_likelihoods =
-        |metric: &MetricSpec| matches!(metric.name, MetricName::Perplexity | MetricName::BitsPerByte);
-    match template.task {
-        EvalTask::SequenceClassification | EvalTask::MultipleChoice => true,
-        EvalTask::CausalLM => !template.metrics.iter().any(of_likelihoods),
+fn is_asked_over_http(task: EvalTask) -> bool {
+    match task {
+        EvalTask::SequenceClassification | EvalTask::MultipleChoice | EvalTask::CausalLM => true,
         EvalTask::Regression | EvalTask::Retrieval => false,
     }
 }
@@ -153,26 +150,4 @@ fn read(run: &EvalRun) -> Evaluation {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn what_can_be_asked_over_http_is() {
-        for (task, metric, over_http) in [
-            ("SequenceClassification", "accuracy", true),
-            ("MultipleChoice", "accNorm", true),
-            ("CausalLM", "rougeL", true),
-            ("CausalLM", "perplexity", false),
-            ("CausalLM", "bitsPerByte", false),
-            ("Regression", "mse", false),
-            ("Retrieval", "mrrAt10", false),
-        ] {
-            let spec = json!({"task": task, "metrics": [{"name": metric}],
-                "dataset": {"configMap": {"name": "rows", "key": "rows.csv"}}});
-            let spec: EvalRunSpec = serde_json::from_value(spec).unwrap();
-            assert_eq!(is_asked_over_http(&spec), over_http, "{task} {metric}");
-        }
-    }
-}
+mod tests;

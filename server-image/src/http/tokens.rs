@@ -92,10 +92,13 @@ pub(super) async fn info(State(app): State<App>) -> Result<Response, ApiError> {
     let served = app.served()?;
     let tokenizer = &served.tokenizer;
     let text = |id: Option<u32>| id.and_then(|id| tokenizer.token(id));
+    let ends = tokenizer.eos().iter().filter_map(|&id| tokenizer.token(id));
     Ok(ok(json!({
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": text(tokenizer.bos()),
         "eos_token": text(tokenizer.eos_token()),
+        // Beyond vLLM: every token that ends an answer, by its id.
+        "eos_tokens": ends.collect::<Vec<String>>(),
         "pad_token": text(tokenizer.pad()),
         "vocab_size": served.vocabulary,
         "model_max_length": served.max_tokens,

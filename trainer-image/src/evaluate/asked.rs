@@ -8,8 +8,9 @@ use super::benchmark::ChoiceQuestion;
 use super::endpoint::Endpoint;
 use super::examples::Items;
 use super::labels::Classes;
+use super::likelihood::Likelihood;
 use super::local::Local;
-use super::measure::{self, Chosen, Likelihood, Observations, undefined};
+use super::measure::{self, Chosen, Observations, undefined};
 use super::{Answer, Measured, Progress, Question, Spoken};
 use crate::data::DataError;
 use crate::host::Host;
@@ -37,13 +38,20 @@ pub(super) fn measure_target(
             match (&question.examples.items, config.task) {
                 (Items::Choices { delimiter, questions }, _) => {
                     let likelihoods = endpoint.choose(questions, delimiter, host, progress)?;
-                    return Ok(plain(chosen(questions, likelihoods), None));
+                    return chosen(questions, likelihoods, None);
                 }
                 (_, EvalTask::CausalLM) => {
-                    let most = (config.max_new_tokens, config.batch_size as usize);
-                    let spoken =
-                        endpoint.answers(question.examples, question.benchmark, most, host, progress)?;
-                    return language(question, Vec::new(), spoken, None);
+                    let examples = question.examples;
+                    let mut likelihoods = Vec::new();
+                    if question.wants(MetricSource::Likelihoods) {
+                        likelihoods = endpoint.likelihoods(examples, config, host, progress)?;
+                    }
+                    let mut spoken = Vec::new();
+                    if question.wants(MetricSource::Answers) {
+                        let most = (config.max_new_tokens, config.batch_size as usize);
+                        spoken = endpoint.answers(examples, question.benchmark, most, host, progress)?;
+                    }
+                    return language(question, likelihoods, spoken, None);
                 }
                 _ => {}
             }
@@ -78,7 +86,7 @@ pub(super) fn measure_local(
     match &examples.items {
         Items::Choices { delimiter, questions } => {
             let likelihoods = local.choose(questions, delimiter, host, progress)?;
-            return Ok(plain(chosen(questions, likelihoods), pin));
+            return chosen(questions, likelihoods, pin);
         }
         Items::Numbers(numbers) => {
             let (texts, truth): (Vec<&str>, Vec<f64>) = numbers
@@ -106,13 +114,6 @@ pub(super) fn measure_local(
     } else {
         Vec::new()
     };
-    if !likelihoods.is_empty() && likelihoods.iter().all(|one| one.tokens == 0) {
-        return Err(DataError::Empty {
-            split: examples.split.clone(),
-            detail: " with a token to measure within maxSequenceLength".into(),
-        }
-        .into());
-    }
     let spoken = if question.wants(MetricSource::Answers) {
         local.answers(
             examples,
@@ -138,12 +139,29 @@ fn plain(observations: Observations, pin: Option<Pin>) -> Measured {
     }
 }
 
-fn chosen(questions: &[ChoiceQuestion], likelihoods: Vec<Vec<f64>>) -> Observations {
+fn chosen(
+    questions: &[ChoiceQuestion],
+    likelihoods: Vec<Vec<f64>>,
+    pin: Option<Pin>,
+) -> Result<Measured, Failure> {
+    are_numbers(likelihoods.iter().map(|each| each.iter().sum()))?;
     let each = questions.iter().zip(likelihoods);
-    Observations::Choices(
-        each.map(|(one, nats)| Chosen::new(&one.choices, nats, one.right))
-            .collect(),
-    )
+    let each = each.map(|(one, nats)| Chosen::new(&one.choices, nats, one.right));
+    Ok(plain(Observations::Choices(each.collect()), pin))
+}
+
+/// Refuses log-likelihoods that are none: a model whose weights are spoiled has no figure, not a bad one.
+fn are_numbers(mut each: impl Iterator<Item = f64>) -> Result<(), Failure> {
+    match each.position(|nats| !nats.is_finite()) {
+        None => Ok(()),
+        Some(index) => Err(Failure::new(
+            FailureReason::InvalidModel,
+            format!(
+                "the model's log-likelihood of example {} is not a number, as after a training that diverged; choose another revision or model",
+                index + 1
+            ),
+        )),
+    }
 }
 
 fn language(
@@ -152,6 +170,14 @@ fn language(
     spoken: Vec<Spoken>,
     pin: Option<Pin>,
 ) -> Result<Measured, Failure> {
+    are_numbers(likelihoods.iter().map(|one| one.nats))?;
+    if !likelihoods.is_empty() && likelihoods.iter().all(|one| one.tokens == 0) {
+        return Err(DataError::Empty {
+            split: question.examples.split.clone(),
+            detail: " with a token to measure within maxSequenceLength".into(),
+        }
+        .into());
+    }
     let (found, truth): (Vec<&str>, Vec<&str>) = spoken
         .iter()
         .map(|one| (one.answer.as_str(), one.reference.as_str()))

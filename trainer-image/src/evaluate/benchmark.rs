@@ -1,12 +1,15 @@
 //! Questions out of rows, as a benchmark says.
 
+mod python;
+mod shots;
 mod template;
 
 use serde_json::Value;
-use slipway_contract::{Benchmark, Choices, Dataset, Failure, FailureReason, FewShot, Target};
+use slipway_contract::{Benchmark, Choices, Dataset, Failure, FailureReason, Target};
 
+use self::shots::Shots;
 use self::template::Templates;
-use crate::data::{DataError, Example, Layout, Reading, Rejected, Row, Split, read_rows};
+use crate::data::{Example, Layout, Reading, Rejected, Row, Split, read_rows};
 
 /// A question with answers to choose from.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,14 +61,20 @@ pub(super) fn read(
     dataset: &Dataset,
 ) -> Result<(Questions, Reading), Failure> {
     let reader = Reader::new(benchmark)?;
-    let pool = match &benchmark.few_shot {
-        Some(shots) => reader.pool(shots, layout, split, dataset)?,
-        None => Vec::new(),
+    let mut shots = match &benchmark.few_shot {
+        Some(shots) => Some(Shots::read(shots, &reader, layout, split, dataset)?),
+        None => None,
     };
     let mut turns = Vec::new();
     let reading = every_column(split, dataset, |row| {
         let turn = reader.turn(&row)?;
-        let context = reader.context(&row, &turn.prompt, &pool)?;
+        let shown = shots.as_mut().map(|shots| shots.before(&row)).transpose()?;
+        let context = [
+            &benchmark.description,
+            shown.as_deref().unwrap_or_default(),
+            &turn.prompt,
+        ]
+        .concat();
         turns.push((context, turn));
         Ok(())
     })?;
@@ -123,69 +132,6 @@ impl<'a> Reader<'a> {
             })?;
         }
         Ok(Self { benchmark, templates })
-    }
-
-    /// The rows that worked examples are taken from.
-    fn pool(
-        &self,
-        shots: &FewShot,
-        layout: &Layout,
-        split: &Split,
-        dataset: &Dataset,
-    ) -> Result<Vec<(Row, String)>, Failure> {
-        let same = shots.split == split.name;
-        let from = if same {
-            split.clone()
-        } else {
-            layout.other_split(&shots.split)?
-        };
-        let mut pool = Vec::new();
-        let limited = Dataset {
-            // A question is no example of itself, so its own split has to offer more than are shown.
-            max_examples: (!same).then_some(shots.count as u64),
-            ..dataset.clone()
-        };
-        every_column(&from, &limited, |row| {
-            let turn = self.turn(&row)?;
-            let text = format!(
-                "{}{}{}{}",
-                turn.prompt, self.benchmark.target_delimiter, turn.answer, shots.delimiter
-            );
-            pool.push((row, text));
-            Ok(())
-        })?;
-        // One more where a question may have to be left out.
-        if pool.len() < shots.count + usize::from(same) {
-            return Err(DataError::Empty {
-                split: from.name,
-                detail: format!(
-                    ", or fewer than the {} that fewShot.count shows before each question",
-                    shots.count
-                ),
-            }
-            .into());
-        }
-        Ok(pool)
-    }
-
-    /// Description, worked examples and question.
-    fn context(&self, row: &Row, prompt: &str, pool: &[(Row, String)]) -> Result<String, String> {
-        let mut context = self.benchmark.description.clone();
-        if let Some(shots) = &self.benchmark.few_shot {
-            let same = pool.len() > shots.count;
-            let shown: Vec<&str> = pool
-                .iter()
-                .filter(|(other, _)| !same || other != row)
-                .take(shots.count)
-                .map(|(_, text)| text.as_str())
-                .collect();
-            if shown.len() < shots.count {
-                return Err("too few other rows differ from it to show as worked examples".into());
-            }
-            context.extend(shown);
-        }
-        context.push_str(prompt);
-        Ok(context)
     }
 
     fn turn(&self, row: &Row) -> Result<Turn, String> {

@@ -1,13 +1,14 @@
 //! What cannot work whatever model and data are. Pure.
 
 use slipway_contract::{
-    Average, Benchmark, EvalConfig, EvalTarget, EvalTask, Failure, FailureReason, MetricName, MetricSource,
+    Average, Benchmark, EvalConfig, EvalTarget, EvalTask, Failure, FailureReason, MetricName,
 };
 
 /// Refuses it. `benchmark` is the one that it names.
 pub(super) fn check(config: &EvalConfig, benchmark: Option<&Benchmark>) -> Result<(), Failure> {
     let task = config.task;
     check_benchmark(task, benchmark)?;
+    check_shots(config)?;
     if matches!(config.target, EvalTarget::Endpoint { .. }) {
         check_endpoint(config)?;
     }
@@ -35,18 +36,7 @@ fn check_endpoint(config: &EvalConfig) -> Result<(), Failure> {
             "a server is measured by task SequenceClassification, CausalLM or MultipleChoice, not {task:?}; name the model instead of the endpoint"
         ));
     }
-    let mut asked: Vec<MetricName> = config.metrics.iter().map(|spec| spec.name).collect();
-    asked.extend(config.baseline.as_ref().map(|baseline| baseline.metric));
-    match asked
-        .iter()
-        .find(|name| name.source() == MetricSource::Likelihoods)
-    {
-        Some(name) => invalid(format!(
-            "{} is not measured on a server; name the model instead of the endpoint",
-            name.as_str()
-        )),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 fn check_benchmark(task: EvalTask, benchmark: Option<&Benchmark>) -> Result<(), Failure> {
@@ -70,6 +60,19 @@ fn check_benchmark(task: EvalTask, benchmark: Option<&Benchmark>) -> Result<(), 
         "benchmark {} {kind}, which is for task {fits:?}, not {task:?}; set task to {fits:?}",
         benchmark.name
     ))
+}
+
+fn check_shots(config: &EvalConfig) -> Result<(), Failure> {
+    match &config.few_shot {
+        Some(_) if config.benchmark.is_none() => invalid(
+            "fewShot shows questions of a benchmark with their answers, and there is no benchmark; set benchmark, or remove fewShot"
+                .into(),
+        ),
+        Some(shots) if shots.count == 0 => {
+            invalid("fewShot.count is 0; set it to at least 1, or remove fewShot".into())
+        }
+        _ => Ok(()),
+    }
 }
 
 fn check_metrics(config: &EvalConfig) -> Result<(), Failure> {
@@ -200,6 +203,14 @@ mod tests {
                 json!({ "task": "Regression", "metrics": [{ "name": "acc" }] }),
                 "for task Regression, which has mse, rmse,",
             ),
+            (
+                json!({ "fewShot": { "count": 2 } }),
+                "there is no benchmark; set benchmark",
+            ),
+            (
+                json!({ "task": "MultipleChoice", "benchmark": { "name": "piqa" }, "metrics": [], "fewShot": { "count": 0 } }),
+                "fewShot.count is 0",
+            ),
             (json!({ "maxNewTokens": 0 }), "set it to at least 1"),
             (
                 json!({
@@ -208,13 +219,6 @@ mod tests {
                     "metrics": [{ "name": "f1", "average": "binary" }],
                 }),
                 "which a server does not tell",
-            ),
-            (
-                json!({
-                    "target": { "endpoint": { "url": "http://server" } },
-                    "metrics": [{ "name": "bleu" }, { "name": "perplexity" }],
-                }),
-                "perplexity is not measured on a server; name the model",
             ),
             (
                 json!({

@@ -1,6 +1,7 @@
 //! A running server, asked over HTTP as a client asks it.
 
 mod language;
+mod likelihood;
 mod predict;
 
 use std::time::Duration;

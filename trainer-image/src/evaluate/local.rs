@@ -5,24 +5,22 @@ mod embed;
 mod generate;
 mod numbers;
 
-use candle_core::{D, DType, Device};
+use candle_core::{D, DType, Device, Tensor};
 use slipway_contract::{EvalConfig, EvalTask, Failure, FailureReason, ModelSource, Task};
 use slipway_hub::Client;
 use slipway_hub::source::LocalModel;
-use slipway_model::tokenizer::Tokenizer;
+use slipway_model::tokenizer::{StreamDecoder, Tokenizer};
 use slipway_model::{AdapterId, Batch, Head, LoadOptions, Mode, ModelError, ModelFiles, Network, Rows};
 
 pub(super) use self::generate::{ended, last_answer};
 use super::examples::Examples;
 use super::labels::Classes;
-use super::measure::Likelihood;
+use super::likelihood::{Likelihood, added_bytes, limit};
 use super::{Answer, Progress};
 use crate::data::Rejected;
 use crate::host::Host;
 use crate::train::{Encoder, compute_failure, tokenizer_failure};
 
-/// Longer texts are cut to this many tokens unless the configuration says otherwise.
-const USUAL_LIMIT: usize = 512;
 /// What the loss ignores.
 const IGNORED: i64 = -100;
 
@@ -50,21 +48,7 @@ impl Local {
         let opened = Self::open(&files, &model, config.task, device);
         let (network, adapter) = opened.map_err(|error| error.failure())?;
         let tokenizer = Tokenizer::of(&files).map_err(|error| tokenizer_failure(&error))?;
-        let possible = network.max_sequence_length();
-        let limit = match config.max_sequence_length.map(|limit| limit as usize) {
-            Some(asked) if asked > possible => {
-                return Err(Failure::new(
-                    FailureReason::SequenceTooLong,
-                    format!(
-                        "maxSequenceLength is {asked}, but the model can attend to {possible} tokens; set it to at most {possible}"
-                    ),
-                ));
-            }
-            Some(asked) => asked,
-            // Choices are compared with whatever came before them, as far as the model can look back.
-            None if config.task == EvalTask::MultipleChoice => possible,
-            None => possible.min(USUAL_LIMIT),
-        };
+        let limit = limit(config, network.max_sequence_length())?;
         let local = Self {
             network,
             tokenizer,
@@ -128,25 +112,13 @@ impl Local {
         host: &Host,
         progress: &mut Progress,
     ) -> Result<Vec<Answer>, Failure> {
-        let encoded = self
-            .tokenizer
-            .encode_batch(texts, true, self.limit)
-            .map_err(|error| tokenizer_failure(&error))?;
-        // Texts of like length share a batch, so that little of it is padding.
-        let mut order: Vec<usize> = (0..texts.len()).collect();
-        order.sort_by_key(|&index| std::cmp::Reverse(encoded[index].0.len()));
         let mut answers = vec![Answer::default(); texts.len()];
-        for chunk in order.chunks(self.batch_size.max(1)) {
-            host.stop.check()?;
-            let ids: Vec<Vec<u32>> = chunk.iter().map(|&index| encoded[index].0.clone()).collect();
-            let logits = self
-                .network
-                .classify(&Batch::padded(&ids), &self.rows(ids.len()))
-                .map_err(|error| error.failure())?;
+        let classify = |batch: &Batch, rows: &Rows| self.network.classify(batch, rows);
+        self.in_batches(texts, host, classify, |places, logits| {
             let shares = candle_nn::ops::softmax(&logits, D::Minus1)
                 .and_then(|shares| shares.to_vec2::<f32>())
                 .map_err(compute_failure)?;
-            for (&index, shares) in chunk.iter().zip(shares) {
+            for (&index, shares) in places.iter().zip(shares) {
                 let best = shares
                     .iter()
                     .enumerate()
@@ -156,9 +128,37 @@ impl Local {
                     scores: shares.iter().copied().map(f64::from).collect(),
                 };
             }
-            progress.advance(chunk.len(), host);
-        }
+            progress.advance(places.len(), host);
+            Ok(())
+        })?;
         Ok(answers)
+    }
+
+    /// Computes `texts` in batches: `take` gets the places of a batch's texts and what `compute` makes of them, row by row.
+    fn in_batches(
+        &self,
+        texts: &[&str],
+        host: &Host,
+        compute: impl Fn(&Batch, &Rows) -> Result<Tensor, ModelError>,
+        mut take: impl FnMut(&[usize], Tensor) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let encoded = self
+            .tokenizer
+            .encode_batch(texts, true, self.limit)
+            .map_err(|error| tokenizer_failure(&error))?;
+        // Texts of like length share a batch, so that little of it is padding.
+        let mut order: Vec<usize> = (0..texts.len()).collect();
+        order.sort_by_key(|&index| std::cmp::Reverse(encoded[index].0.len()));
+        for places in order.chunks(self.batch_size.max(1)) {
+            host.stop.check()?;
+            let ids: Vec<Vec<u32>> = places.iter().map(|&index| encoded[index].0.clone()).collect();
+            let rows = self.rows(ids.len());
+            take(
+                places,
+                compute(&Batch::padded(&ids), &rows).map_err(|error| error.failure())?,
+            )?;
+        }
+        Ok(())
     }
 
     /// How likely the answer of each example is (everything, where it is plain text); nothing where the limit leaves no
@@ -209,21 +209,19 @@ impl Local {
         })
     }
 
-    /// Bytes of text that the learned tokens add to what comes before them; the first token is predicted from nothing.
     fn bytes(&self, ids: &[u32], learned: &[bool]) -> Result<u64, Failure> {
-        let until = |end: usize| -> Result<usize, Failure> {
-            let text = self.tokenizer.decode(&ids[..end], true);
-            Ok(text.map_err(|error| tokenizer_failure(&error))?.len())
-        };
-        let mut bytes = 0;
-        let mut at = 1;
-        for run in learned[1..].chunk_by(|a, b| a == b) {
-            if run[0] {
-                bytes += until(at + run.len())?.saturating_sub(until(at)?);
-            }
-            at += run.len();
+        // As a server tells the place of each token.
+        let mut decoder = StreamDecoder::new(true);
+        let mut starts = Vec::with_capacity(ids.len());
+        let mut place = 0;
+        for &id in ids {
+            starts.push(place);
+            let text = decoder.push(&self.tokenizer, id);
+            place += text.map_err(|error| tokenizer_failure(&error))?.len();
         }
-        Ok(bytes as u64)
+        let text = self.tokenizer.decode(ids, true);
+        let text = text.map_err(|error| tokenizer_failure(&error))?;
+        Ok(added_bytes(learned, &starts, text.len()))
     }
 }
 

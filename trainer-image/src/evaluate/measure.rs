@@ -9,6 +9,7 @@ use slipway_contract::{
 
 pub(super) use self::figures::Chosen;
 use self::figures::{mean, of_numbers, of_rankings};
+use super::likelihood::Likelihood;
 use crate::metrics::{
     Confusion, Contributions, OfClass, RocAuc, TextMetric, Undefined, bits_per_byte, bootstrap, perplexity,
     ranking::Retrieval, wilson,
@@ -44,17 +45,6 @@ pub(super) enum Observations {
     },
     /// Rankings of documents, one a query.
     Rankings(Vec<Retrieval>),
-}
-
-/// How likely a text is.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Likelihood {
-    /// Its negative log-likelihood.
-    pub nats: f64,
-    /// Its tokens, 0 where the limit leaves none of it.
-    pub tokens: u64,
-    /// Its length in UTF-8.
-    pub bytes: u64,
 }
 
 impl Observations {
@@ -161,16 +151,6 @@ impl Observations {
             .into_iter()
             .map(|value| value.unwrap_or(f64::NAN))
             .collect()
-    }
-}
-
-impl Likelihood {
-    fn and(self, other: Self) -> Self {
-        Self {
-            nats: self.nats + other.nats,
-            tokens: self.tokens + other.tokens,
-            bytes: self.bytes + other.bytes,
-        }
     }
 }
 

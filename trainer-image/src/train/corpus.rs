@@ -8,6 +8,7 @@ use slipway_model::tokenizer::{Tokenizer, TokenizerError};
 
 use super::packing::pack;
 use super::plan::permutation;
+use super::shown::{Piece, Shown};
 use super::tensors::hex;
 use crate::data::{DataError, Example, LabelSet, LabelValue, Layout, Reading, Rejected, Split, read};
 
@@ -366,48 +367,22 @@ impl<'a> Encoder<'a> {
                     .map_err(|error| token_rejected(&error))?;
                 Ok((sequence(ids, Vec::new()), Some(label), cut))
             }
-            Example::Text(text) => {
-                let mut ids = self
-                    .tokenizer
-                    .encode(&text, true)
-                    .map_err(|error| token_rejected(&error))?;
-                self.end(&mut ids);
-                let learned = vec![true; ids.len()];
-                Ok((sequence(ids, learned), None, false))
-            }
-            Example::Conversation(turns) => {
-                let messages: Result<Vec<Message>, _> =
-                    turns.into_iter().map(serde_json::from_value).collect();
-                let messages = messages.map_err(|error| Rejected::Row(error.to_string()))?;
-                let template = self
-                    .template
-                    .as_ref()
-                    .ok_or(ChatError::NoTemplate)
-                    .map_err(chat_rejected)?;
-                let (ids, learned) = self.conversation(template, &messages)?;
-                Ok((sequence(ids, learned), None, false))
-            }
-            Example::Completion { prompt, completion } => {
-                let (ids, learned) = match &self.template {
-                    Some(template) => {
-                        let turns = [
-                            Message::new("user", prompt),
-                            Message::new("assistant", completion),
-                        ];
-                        self.conversation(template, &turns)?
-                    }
-                    None => self.plain(&prompt, &completion)?,
+            other => {
+                let (ids, learned) = match Shown::of(other, self.template.is_some())? {
+                    Shown::Pieces(pieces) => self.pieces(&pieces)?,
+                    Shown::Conversation(messages) => self.conversation(&messages)?,
                 };
                 Ok((sequence(ids, learned), None, false))
             }
         }
     }
 
-    fn conversation(
-        &self,
-        template: &ChatTemplate,
-        messages: &[Message],
-    ) -> Result<(Vec<u32>, Vec<bool>), Rejected> {
+    fn conversation(&self, messages: &[Message]) -> Result<(Vec<u32>, Vec<bool>), Rejected> {
+        let template = self
+            .template
+            .as_ref()
+            .ok_or(ChatError::NoTemplate)
+            .map_err(chat_rejected)?;
         if self.train_on_prompt {
             let text = template.render(messages, None, false).map_err(chat_rejected)?;
             let ids = self
@@ -421,22 +396,15 @@ impl<'a> Encoder<'a> {
         Ok((masked.ids, masked.learned))
     }
 
-    /// For a model without a chat template: the prompt, a line break, the answer, the end of text.
-    fn plain(&self, prompt: &str, completion: &str) -> Result<(Vec<u32>, Vec<bool>), Rejected> {
-        let mut ids = self
-            .tokenizer
-            .encode(&format!("{prompt}\n"), true)
-            .map_err(|error| token_rejected(&error))?;
-        let start = ids.len();
-        ids.extend(
-            self.tokenizer
-                .encode(completion, false)
-                .map_err(|error| token_rejected(&error))?,
-        );
+    fn pieces(&self, pieces: &[Piece]) -> Result<(Vec<u32>, Vec<bool>), Rejected> {
+        let (mut ids, mut learned) = (Vec::new(), Vec::new());
+        for piece in pieces {
+            let encoded = self.tokenizer.encode(&piece.text, piece.special);
+            ids.extend(encoded.map_err(|error| token_rejected(&error))?);
+            learned.resize(ids.len(), self.train_on_prompt || piece.learned);
+        }
         self.end(&mut ids);
-        let learned = (0..ids.len())
-            .map(|at| self.train_on_prompt || at >= start)
-            .collect();
+        learned.resize(ids.len(), true);
         Ok((ids, learned))
     }
 
@@ -464,7 +432,8 @@ pub(crate) fn tokenizer_failure(error: &TokenizerError) -> Failure {
     Failure::new(reason, error.to_string())
 }
 
-fn chat_rejected(error: ChatError) -> Rejected {
+/// What a chat template's error means for a row.
+pub(crate) fn chat_rejected(error: ChatError) -> Rejected {
     match error {
         // What the template says about one conversation is about that row.
         ChatError::Refused { .. } | ChatError::Render { .. } | ChatError::NoAnswer => {

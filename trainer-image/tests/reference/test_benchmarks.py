@@ -32,8 +32,19 @@ TASKS = {
 }
 OWN = {
     "name": "own", "description": "Answer as a pupil.\n\n", "prompt": "Q: {{question}}\nA:", "choices": "{{choices.text}}",
-    "target": "{{choices.label.index(answerKey)}}", "fewShot": {"count": 2, "split": "train"},
+    "target": "{{choices.label.index(answerKey)}}", "fewShot": {"count": 2, "sampler": "FirstN"},
     "metrics": [{"name": "acc"}, {"name": "accNorm"}],
+}
+
+# Worked examples, and the harness's settings for the same ones: drawn from another split, from the split of the questions,
+# and shown before a benchmark that is shipped.
+SHOTS = {
+    "own": ({"count": 2, "sampler": "FirstN"}, {"fewshot_config": {"sampler": "first_n"}}),
+    "own_five": ({"count": 5}, {}),
+    "own_same": ({"count": 2, "split": "test"}, {"fewshot_split": "test"}),
+    "arc_easy_two": ({"count": 2}, {}),
+    "arc_easy_five": ({"count": 5, "sampler": "FirstN", "delimiter": "\n***\n"},
+                      {"fewshot_config": {"sampler": "first_n"}, "fewshot_delimiter": "\n***\n"}),
 }
 
 
@@ -103,50 +114,59 @@ def data(tmp_path_factory):
             "training_split": None, "test_split": None, "validation_split": None, f"{split}_split": split,
         }
         (folder / f"our_{task}.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-    (folder / "own").mkdir()
-    write(folder / "own/test.jsonl", rows("arc_easy"))
-    write(folder / "own/train.jsonl", rows("arc_challenge", 5))
     own = {
-        "task": "our_own", "dataset_path": "json", "output_type": "multiple_choice", "test_split": "test", "training_split": "train",
-        "dataset_kwargs": {"data_files": {split: str(folder / f"own/{split}.jsonl") for split in ("test", "train")},
-                           "cache_dir": str(folder / "cache")},
-        "fewshot_split": "train", "fewshot_config": {"sampler": "first_n"}, "num_fewshot": 2, "description": OWN["description"],
+        "output_type": "multiple_choice", "description": OWN["description"],
         "doc_to_text": OWN["prompt"], "doc_to_choice": OWN["choices"], "doc_to_target": OWN["target"],
         "metric_list": [{"metric": metric, "aggregation": "mean", "higher_is_better": True} for metric in ("acc", "acc_norm")],
     }
-    (folder / "our_own.yaml").write_text(yaml.safe_dump(own, sort_keys=False))
+    shipped = {"include": str(pathlib.Path(lm_eval.__file__).parent / "tasks" / TASKS["arc_easy"]), "tag": None, "dataset_name": None,
+               "validation_split": None}
+    for task, (shots, settings) in SHOTS.items():
+        (folder / task).mkdir()
+        files = {split: str(folder / task / f"{split}.jsonl") for split in ("test", "train")}
+        write(folder / task / "test.jsonl", rows("arc_easy"))
+        write(folder / task / "train.jsonl", rows("arc_challenge", 40))
+        config = {
+            **(own if task.startswith("own") else shipped), "task": f"our_{task}", "dataset_path": "json", "test_split": "test",
+            "training_split": "train", "dataset_kwargs": {"data_files": files, "cache_dir": str(folder / "cache")},
+            "fewshot_split": "train", "num_fewshot": shots["count"], **settings,
+        }
+        (folder / f"our_{task}.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     (folder / "own.benchmark").write_text(yaml.safe_dump(OWN, sort_keys=False))
     return folder
 
 
 @pytest.fixture(scope="module")
 def harness(model, data):
-    """What the harness says of every task: metrics, and for each row the log-likelihoods."""
+    """What the harness says of every task: metrics, and for each row what it asks and the log-likelihoods."""
     lm = HFLM(pretrained=str(model), dtype="float32", device="cpu", batch_size=16)
-    tasks = [f"our_{task}" for task in [*TASKS, "own"]]
+    tasks = [f"our_{task}" for task in [*TASKS, *SHOTS]]
     found = lm_eval.simple_evaluate(
         model=lm, tasks=tasks, task_manager=TaskManager(include_path=str(data), include_defaults=False), log_samples=True,
         bootstrap_iters=0)
 
-    def likelihoods(task):
+    def each(task):
         samples = sorted(found["samples"][task], key=lambda sample: sample["doc_id"])
-        return [[float(answer[0][0]) for answer in sample["resps"]] for sample in samples]
+        return [(sample["arguments"][0][0], [float(answer[0][0]) for answer in sample["resps"]]) for sample in samples]
 
-    return {task.removeprefix("our_"): (found["results"][task], likelihoods(task)) for task in tasks}
+    return {task.removeprefix("our_"): (found["results"][task], each(task)) for task in tasks}
 
 
-@pytest.mark.parametrize("task", [*TASKS, "own"])
+@pytest.mark.parametrize("task", [*TASKS, *SHOTS])
 def test_a_benchmark_scores_as_the_harness(task, model, data, harness, evaluate, tmp_path):
     """`own` is one of a person: with a description, worked examples, and so long that questions lose their beginning."""
-    benchmark = {"name": task} if task in TASKS else {"path": str(data / "own.benchmark")}
+    benchmark = {"path": str(data / "own.benchmark")} if task.startswith("own") else {"name": task.split("_two")[0].split("_five")[0]}
+    # `own` has its own; the others are the evaluation's.
+    shots = {"fewShot": SHOTS[task][0]} if task in SHOTS and task != "own" else {}
     outcome = evaluate({
         "target": {"model": {"path": str(model)}}, "task": "MultipleChoice", "dataset": {"source": {"path": str(data / task)}},
-        "benchmark": benchmark, "predictions": str(tmp_path / "predictions.parquet"),
+        "benchmark": benchmark, "predictions": str(tmp_path / "predictions.parquet"), **shots,
     }, tmp_path / "run")
     results, references = harness[task]
     predictions = pq.read_table(tmp_path / "predictions.parquet").to_pylist()
     assert len(predictions) == len(references) == QUESTIONS
-    for found, reference in zip(predictions, references, strict=True):
+    for found, (asked, reference) in zip(predictions, references, strict=True):
+        assert found["text"] == asked, "to the byte"
         assert found["logLikelihoods"] == pytest.approx(reference, abs=1e-3)
         assert found["prediction"] == found["choices"][max(range(len(reference)), key=reference.__getitem__)]
     values = {result["metric"]: result for result in outcome["results"]}

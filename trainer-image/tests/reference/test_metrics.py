@@ -23,7 +23,7 @@ def cases():
     yield {"classes": 3, "truth": [], "found": []}
     yield {"classes": 3, "truth": [0, 1], "found": [0]}
     draw = random.Random(7)
-    for size in (2, 3, 10, 57, 400):
+    for size in (2, 3, 10, 57, 400, 50_000):
         for classes in (2, 3, 7):
             skew = [draw.random() ** 3 + 0.01 for _ in range(classes)]
             truth = draw.choices(range(classes), skew, k=size)

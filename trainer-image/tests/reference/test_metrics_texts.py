@@ -129,9 +129,26 @@ def test_squad_f1_is_that_of_torchmetrics(given, answers):
         assert ours["squad_f1"] == pytest.approx(theirs, rel=1e-6, abs=1e-5), (found, truth)
 
 
-def test_an_exact_match_is_equality(given, answers):
+def squad(found, truth):
+    """SQuAD's own script, of one answer. Of no words and no words it says 1, as SQuAD 2.0 wants of questions without an
+    answer; SQuAD 1.1 says 0."""
+    script = pytest.importorskip("transformers.data.metrics.squad_metrics")
+    return 100.0 * script.compute_f1(truth, found) if script.get_tokens(truth) else 0.0
+
+
+def test_squad_f1_is_that_of_squads_script(given, answers):
+    for (found, truth), ours in zip(given, answers):
+        agree(ours["squad_f1"], lambda: sum(map(squad, found, truth)) / len(truth), (found, truth))
+
+
+def test_an_exact_match_is_that_of_evaluate(given, answers):
+    # lm-evaluation-harness carries its code; evaluate itself would fetch it.
+    reference = pytest.importorskip("lm_eval.api.metrics").exact_match_hf_evaluate
     for (found, truth), ours in zip(given, answers):
         agree(ours["exact_match"], lambda: sum(map(str.__eq__, found, truth)) / len(truth), (found, truth))
+        # numpy's texts end at their last character that is not NUL.
+        if not any(text.endswith("\x00") for text in found + truth):
+            agree(ours["exact_match"], lambda: reference(found, truth)["exact_match"], (found, truth))
 
 
 def test_no_texts_and_uneven_lists_are_refused():
@@ -146,7 +163,7 @@ def test_texts_of_100_kilobytes():
     words = draw.choices(PLAIN + ["日本語", "3.14", "e-mail", "👍", "café"], k=22_000)
     # rouge_score and sacrebleu fill tables of words by words: for those metrics words are long, and fewer.
     long = ["".join(draw.choices("abcdefghij", k=2)) * 120 for _ in range(450)]
-    linear = ["bleu", "sacrebleu", "chrf", "rouge1", "rouge2"]
+    linear = ["bleu", "sacrebleu", "chrf", "rouge1", "rouge2", "squad_f1", "exact_match"]
     quadratic = ["ter", "rougeL", "rougeLsum"]
     pairs = [(" ".join(changed(text, draw)), " ".join(text)) for text in (words, long)]
     asked = [{"kind": "texts", "found": [found], "truth": [truth], "metrics": names}
@@ -157,6 +174,8 @@ def test_texts_of_100_kilobytes():
         rouge = scorer.RougeScorer(names).score(truth, found)
         for name in names:
             agree(ours[name], lambda: rouge[name].fmeasure, name)
+        agree(ours["squad_f1"], lambda: squad(found, truth), "squad_f1")
+        agree(ours["exact_match"], lambda: float(found == truth), "exact_match")
         agree(ours["bleu"], lambda: sacrebleu.corpus_bleu([found], [[truth]], smooth_method="none").score / 100, "bleu")
         for name, reference in (
             ("sacrebleu", sacrebleu.corpus_bleu), ("chrf", sacrebleu.corpus_chrf), ("ter", sacrebleu.corpus_ter),

@@ -65,7 +65,7 @@ fn worked_examples_are_the_first_rows_that_are_not_the_question() {
     let shots = |split: &str| {
         let yaml = format!(
             "{{name: n, description: 'Choose.\n\n\n', prompt: 'Q: {{{{question}}}}', choices: '{{{{choices.text}}}}', \
-             target: '{{{{choices.label.index(answerKey)}}}}', fewShot: {{count: 1, split: {split}}}}}"
+             target: '{{{{choices.label.index(answerKey)}}}}', fewShot: {{count: 1, sampler: FirstN, split: {split}}}}}"
         );
         questions(&benchmark(&yaml), &rows).unwrap()
     };
@@ -83,6 +83,38 @@ fn worked_examples_are_the_first_rows_that_are_not_the_question() {
     );
     // Another split is shown as it is, as lm-evaluation-harness does.
     assert!(shots("train")[0].context.ends_with("Q: 1? one\n\nQ: 1?"));
+}
+
+#[test]
+fn drawn_examples_are_never_the_question_nor_its_double() {
+    let ask = |rows: &[Value], seed: u64| {
+        let yaml = format!(
+            "{{name: n, prompt: 'Q: {{{{question}}}}', choices: '{{{{choices.text}}}}', \
+             target: '{{{{choices.label.index(answerKey)}}}}', fewShot: {{count: 2, split: test, seed: {seed}}}}}"
+        );
+        questions(&benchmark(&yaml), rows)
+    };
+    // Two rows are the same: where both are drawn before the question, another draw has to find two.
+    let rows = [arc("1?", "A"), arc("1?", "A"), arc("2?", "B"), arc("3?", "A")];
+    for seed in 0..20 {
+        let found = ask(&rows, seed).unwrap();
+        for (place, question) in found.iter().enumerate() {
+            let asked = &question.context[question.context.rfind("Q: ").unwrap()..];
+            assert_eq!(question.context.matches("Q: ").count(), 3, "{}", question.context);
+            assert_eq!(
+                question.context.matches(asked).count(),
+                1,
+                "{place}: {}",
+                question.context
+            );
+        }
+        assert_eq!(ask(&rows, seed).unwrap(), found, "draws repeat");
+    }
+    assert_ne!(ask(&rows, 1).unwrap(), ask(&rows, 2).unwrap());
+    let refused = ask(&rows[..2], 1).unwrap_err();
+    assert!(refused.contains("fewShot.count"), "{refused}");
+    let refused = ask(&rows[..3], 1).unwrap_err();
+    assert!(refused.contains("too few other rows differ"), "{refused}");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use slipway_model::chat::Message;
 use tokio::task::JoinSet;
 
 use super::Endpoint;
+use super::likelihood::log_probability;
 use crate::data::Example;
 use crate::evaluate::benchmark::ChoiceQuestion;
 use crate::evaluate::examples::Examples;
@@ -17,22 +18,26 @@ use crate::evaluate::pair::{Prefix, encode_pair};
 use crate::evaluate::{Progress, Spoken};
 use crate::host::Host;
 
-const COMPLETIONS: &str = "/v1/completions";
+pub(super) const COMPLETIONS: &str = "/v1/completions";
 const CHAT: &str = "/v1/chat/completions";
 /// Stops that the API takes.
 const STOPS: usize = 4;
 
 /// What the server says of its model.
 #[derive(Debug)]
-struct Served {
+pub(super) struct Served {
     /// Its name.
-    name: String,
+    pub name: String,
     /// Tokens it attends to.
-    limit: usize,
-    /// The token that begins a text, else the one that ends it.
-    prefix: Option<String>,
-    /// Whether it has a chat template.
-    chats: bool,
+    pub limit: usize,
+    /// The token that begins a text.
+    pub bos: Option<String>,
+    /// The token that ends a text.
+    pub eos: Option<String>,
+    /// The tokens that end an answer.
+    pub ends: Vec<String>,
+    /// Its chat template.
+    pub template: Option<String>,
 }
 
 impl Endpoint {
@@ -67,37 +72,21 @@ impl Endpoint {
         }
         let batch = batch.max(1);
         for (number, chunk) in requests.chunks(batch).enumerate() {
-            for (index, text) in host.wait(self.together(chunk, number * batch))? {
-                ended(&text, until).trim().clone_into(&mut spoken[index].answer);
+            let first = number * batch;
+            let asked = chunk.iter().enumerate().map(|(offset, (path, body))| {
+                let (endpoint, path, body) = (self.clone(), *path, body.clone());
+                async move {
+                    let answer = endpoint.ask(path, Some(&body), text).await?;
+                    answer.map_err(|refusal| endpoint.refused(path, refusal, first + offset))
+                }
+            });
+            let answers = host.wait(together(asked))?;
+            for (one, text) in spoken[first..].iter_mut().zip(answers) {
+                ended(&text, until).trim().clone_into(&mut one.answer);
             }
             progress.advance(chunk.len(), host);
         }
         Ok(spoken)
-    }
-
-    /// Asks for several at once.
-    async fn together(
-        &self,
-        requests: &[(&'static str, Value)],
-        first: usize,
-    ) -> Result<Vec<(usize, String)>, Failure> {
-        let mut asked = JoinSet::new();
-        for (offset, (path, body)) in requests.iter().enumerate() {
-            let (endpoint, path, body) = (self.clone(), *path, body.clone());
-            asked.spawn(async move {
-                let answer = endpoint.ask(path, Some(&body), text).await?;
-                let answer = answer.map_err(|refusal| endpoint.refused(path, refusal, first + offset))?;
-                Ok::<_, Failure>((first + offset, answer))
-            });
-        }
-        let mut answers = Vec::with_capacity(requests.len());
-        while let Some(answer) = asked.join_next().await {
-            let answer = answer.map_err(|error| {
-                Failure::new(FailureReason::Internal, format!("a request broke off: {error}"))
-            })?;
-            answers.push(answer?);
-        }
-        Ok(answers)
     }
 
     /// The log-likelihood of each choice of each question, in nats.
@@ -109,13 +98,13 @@ impl Endpoint {
         progress: &mut Progress,
     ) -> Result<Vec<Vec<f64>>, Failure> {
         let served = host.wait(self.served())?;
-        let id = match &served.prefix {
-            Some(text) => host.wait(self.tokens(text, false, 0))?.first().copied(),
-            None => None,
-        };
+        let text = served.bos.as_ref().or(served.eos.as_ref());
         let prefix = Prefix {
-            id,
-            text: served.prefix.clone(),
+            id: match text {
+                Some(text) => host.wait(self.tokens(text, false, 0))?.first().copied(),
+                None => None,
+            },
+            text: text.cloned(),
         };
         let mut found = Vec::with_capacity(questions.len());
         for (index, question) in questions.iter().enumerate() {
@@ -168,7 +157,7 @@ impl Endpoint {
         Ok(found)
     }
 
-    async fn served(&self) -> Result<Served, Failure> {
+    pub(super) async fn served(&self) -> Result<Served, Failure> {
         let json = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).map_err(|error| error.to_string());
         let models = self.ask("/v1/models", None, json).await?;
         let models = models.map_err(|refusal| self.refused("/v1/models", refusal, 0))?;
@@ -184,16 +173,21 @@ impl Endpoint {
                 ),
             ));
         };
-        let prefix = info["bos_token"].as_str().or_else(|| info["eos_token"].as_str());
+        let text = |field: &str| info[field].as_str().map(str::to_owned);
+        let eos = text("eos_token");
         Ok(Served {
             name: name.to_owned(),
             limit: limit as usize,
-            prefix: prefix.map(str::to_owned),
-            chats: info["chat_template"].is_string(),
+            bos: text("bos_token"),
+            // vLLM says only which one ends a text.
+            ends: serde_json::from_value(info["eos_tokens"].clone())
+                .unwrap_or_else(|_| eos.iter().cloned().collect()),
+            eos,
+            template: text("chat_template"),
         })
     }
 
-    async fn tokens(&self, text: &str, special: bool, index: usize) -> Result<Vec<u32>, Failure> {
+    pub(super) async fn tokens(&self, text: &str, special: bool, index: usize) -> Result<Vec<u32>, Failure> {
         let body = json!({ "prompt": text, "add_special_tokens": special });
         let read = |bytes: &[u8]| {
             let answer: Value = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
@@ -205,6 +199,25 @@ impl Endpoint {
     }
 }
 
+/// Asks several at once; the answers are in the order of the questions.
+pub(super) async fn together<T: Send + 'static>(
+    asked: impl Iterator<Item = impl Future<Output = Result<T, Failure>> + Send + 'static>,
+) -> Result<Vec<T>, Failure> {
+    let mut requests = JoinSet::new();
+    for (place, request) in asked.enumerate() {
+        requests.spawn(async move { (place, request.await) });
+    }
+    let mut answers = Vec::with_capacity(requests.len());
+    while let Some(answer) = requests.join_next().await {
+        let (place, answer) = answer.map_err(|error| {
+            Failure::new(FailureReason::Internal, format!("a request broke off: {error}"))
+        })?;
+        answers.push((place, answer?));
+    }
+    answers.sort_unstable_by_key(|(place, _)| *place);
+    Ok(answers.into_iter().map(|(_, answer)| answer).collect())
+}
+
 /// Where an example's prompt is sent and how, and what the answer should be.
 fn request(
     served: &Served,
@@ -213,7 +226,7 @@ fn request(
 ) -> Result<(&'static str, Value, String), String> {
     let bare = benchmark.is_some_and(|benchmark| !benchmark.chat_template);
     match example {
-        Example::Completion { prompt, completion } if bare || !served.chats => {
+        Example::Completion { prompt, completion } if bare || served.template.is_none() => {
             let end = if bare { "" } else { "\n" };
             let body = json!({ "prompt": format!("{prompt}{end}") });
             Ok((COMPLETIONS, body, completion.clone()))
@@ -247,7 +260,7 @@ fn text(bytes: &[u8]) -> Result<String, String> {
 fn likelihoods(bytes: &[u8], prompts: &[Vec<u32>], scored: &[usize]) -> Result<Vec<f64>, String> {
     let answer: Value = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
     let choices = answer["choices"].as_array().map_or(&[][..], Vec::as_slice);
-    let mut sums = vec![f64::NAN; prompts.len()];
+    let mut sums = vec![None; prompts.len()];
     for choice in choices {
         let (Some(index), Some(each)) = (
             choice["index"].as_u64(),
@@ -265,16 +278,14 @@ fn likelihoods(bytes: &[u8], prompts: &[Vec<u32>], scored: &[usize]) -> Result<V
         let last = each
             .get(prompt.len().saturating_sub(*count)..prompt.len())
             .unwrap_or_default();
-        let values: Option<Vec<f64>> = last.iter().map(Value::as_f64).collect();
-        match values {
-            Some(values) if values.len() == *count => sums[index] = values.into_iter().sum(),
-            _ => return Err("an answer without a log-probability for every token".into()),
+        if last.len() != *count {
+            return Err("an answer without a log-probability for every token".into());
         }
+        let values: Result<Vec<f64>, String> = last.iter().map(log_probability).collect();
+        sums[index] = Some(values?.into_iter().sum());
     }
-    if sums.iter().any(|sum| sum.is_nan()) {
-        return Err("an answer that leaves out a prompt".into());
-    }
-    Ok(sums)
+    let sums: Option<Vec<f64>> = sums.into_iter().collect();
+    sums.ok_or_else(|| "an answer that leaves out a prompt".into())
 }
 
 #[cfg(test)]
@@ -290,7 +301,7 @@ mod tests {
         let prompts = [vec![1, 2], vec![1, 2, 3, 4]];
         let read = |scored: &[usize]| likelihoods(answer.to_string().as_bytes(), &prompts, scored);
         assert_eq!(read(&[1, 2]).unwrap(), [-0.5, -6.0]);
-        assert!(read(&[2, 2]).unwrap_err().contains("every token"));
+        assert!(read(&[3, 2]).unwrap_err().contains("every token"));
         let one = json!({ "choices": [] }).to_string();
         assert!(
             likelihoods(one.as_bytes(), &prompts, &[1, 2])

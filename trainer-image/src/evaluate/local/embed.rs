@@ -3,14 +3,14 @@
 use candle_core::{D, Tensor};
 use rayon::prelude::*;
 use slipway_contract::{Failure, FailureReason};
-use slipway_model::{Batch, ModelError};
+use slipway_model::{Batch, Rows};
 
 use super::Local;
 use crate::evaluate::Progress;
 use crate::evaluate::collection::Collection;
 use crate::host::Host;
 use crate::metrics::ranking::Retrieval;
-use crate::train::{compute_failure, tokenizer_failure};
+use crate::train::compute_failure;
 
 /// Ranks looked at; no metric asks for more.
 const DEPTH: usize = 100;
@@ -63,27 +63,17 @@ impl Local {
     /// One vector of length 1 for each text, [N, H], in their order.
     fn embed(&self, texts: &[String], host: &Host) -> Result<Tensor, Failure> {
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-        let encoded = self
-            .tokenizer
-            .encode_batch(&texts, true, self.limit)
-            .map_err(|error| tokenizer_failure(&error))?;
-        // Texts of like length share a batch, so that little of it is padding.
-        let mut order: Vec<usize> = (0..texts.len()).collect();
-        order.sort_by_key(|&index| std::cmp::Reverse(encoded[index].0.len()));
-        let mut parts = Vec::new();
-        for chunk in order.chunks(self.batch_size.max(1)) {
-            host.stop.check()?;
-            let ids: Vec<Vec<u32>> = chunk.iter().map(|&index| encoded[index].0.clone()).collect();
-            let vectors = self
-                .network
-                .embed(&Batch::padded(&ids), &self.rows(ids.len()))
-                .map_err(|error: ModelError| error.failure())?;
+        let (mut parts, mut places) = (Vec::new(), vec![0u32; texts.len()]);
+        let mut computed = 0;
+        let embed = |batch: &Batch, rows: &Rows| self.network.embed(batch, rows);
+        self.in_batches(&texts, host, embed, |batch, vectors| {
+            for &index in batch {
+                places[index] = computed;
+                computed += 1;
+            }
             parts.push(vectors);
-        }
-        let mut places = vec![0u32; order.len()];
-        for (place, &index) in order.iter().enumerate() {
-            places[index] = place as u32;
-        }
+            Ok(())
+        })?;
         unit(&parts, places).map_err(compute_failure)
     }
 }
