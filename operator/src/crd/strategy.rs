@@ -30,7 +30,8 @@ pub struct Strategy {
     #[schemars(transform = duration)]
     pub progress_deadline: Duration,
     /// What to do when no node has room for the new revision beside the old one: wait until `progressDeadline`,
-    /// or take the place of pods of the old revision. An arm with a single pod always waits.
+    /// or take the place of pods of the old revision. Where that is the arm's only pod, nobody answers for it while the
+    /// new one loads: see `Replace`.
     #[serde(default)]
     pub when_no_capacity: WhenNoCapacity,
 }
@@ -212,7 +213,9 @@ pub enum WhenNoCapacity {
     /// Waits for room.
     #[default]
     Wait,
-    /// Removes as many pods of the old revision as the new one needs, never the last.
+    /// Removes as many pods of the old revision as the new one needs. Of several one stays. An arm's only pod goes
+    /// too: its requests go to the other arms, or, where no other arm has a share, are held for up to 2m
+    /// (`scaling.holdTimeout`). The new revision answers all of them from its first share on.
     Replace,
 }
 
@@ -285,6 +288,9 @@ pub struct RolloutStatus {
     /// Whether it takes the place of old pods, for want of room.
     #[serde(default)]
     pub replacing: bool,
+    /// Whether it takes the place of the arm's only pod: nobody else answers for the arm.
+    #[serde(default)]
+    pub vacated: bool,
     /// One word: what it waits for, or why it ended.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,

@@ -66,7 +66,7 @@ fn build<'a>(
                 window += &rollout::window(rollout, &object.spec.strategy);
             }
             let name = &input.spec.name;
-            let hold = scale::hold(object, input.spec);
+            let hold = scale::hold(object, input.spec, told.percent(input.spec));
             let service = |track, revision: &str| url(&server::name(object, name, track, revision));
             RouteVariant {
                 name: name.clone(),

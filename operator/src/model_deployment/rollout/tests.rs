@@ -7,9 +7,11 @@ use proptest::{
 
 use super::{Strategy, *};
 use crate::{
-    crd::{RevisionSources, WhenNoCapacity},
+    crd::{OnFailure, RevisionSources, WhenNoCapacity},
     model_deployment::analysis::{Figures, Measured},
 };
+
+mod in_place;
 
 const CAREFUL: &str = "
 canary:
@@ -302,14 +304,18 @@ fn without_room_it_says_so_and_replaces_in_place_where_that_is_allowed() {
             mirror: 0
         }
     );
-    world.replicas = 1;
-    let lone = world.look(Some(&world.begun()), at(1)).status.unwrap();
+    // Of several pods one stays, whatever the share.
+    let all = RolloutStatus {
+        target: 100,
+        ..status
+    };
     assert_eq!(
-        intent(Some(&lone), 1).stable_replicas,
-        1,
-        "the last pod is never removed"
+        (
+            intent(Some(&all), 4).canary_replicas,
+            intent(Some(&all), 4).stable_replicas
+        ),
+        (3, 1)
     );
-    assert!(lone.message.contains("not replaced in place"), "{}", lone.message);
 }
 
 #[test]
@@ -434,14 +440,15 @@ fn turns() -> impl Generator<Value = Vec<Turn>> {
     prop::collection::vec(turn, 1..40)
 }
 
-/// Every look of a run under these observations. `keep` stands for what becomes of the status between two looks.
+/// Every look of a run of an arm with so many pods under these observations. `keep` stands for what becomes of the status between two looks.
 fn replay(
     yaml: &str,
-    replace: bool,
+    (replicas, replace): (i32, bool),
     turns: &[Turn],
     keep: impl Fn(RolloutStatus) -> RolloutStatus,
 ) -> Vec<Decision> {
     let mut world = World::new(yaml);
+    world.replicas = replicas;
     if replace {
         world.strategy.when_no_capacity = WhenNoCapacity::Replace;
     }
@@ -477,7 +484,7 @@ fn replay(
         status = decision.status.clone().map(&keep);
         if intent(status.as_ref(), world.replicas).promote {
             world.stable = world.wanted.clone();
-            world.stable_done = turn.ready == 4;
+            world.stable_done = turn.ready >= replicas;
         } else {
             world.stable_done = false;
         }
@@ -489,14 +496,20 @@ fn replay(
 proptest! {
     #[test]
     fn shares_and_pods_stay_within_bounds_whatever_happens(
-        yaml in steps(), turns in turns(), replace in any::<bool>()
+        yaml in steps(), turns in turns(), replace in any::<bool>(), replicas in prop::sample::select(vec![0, 1, 2, 4])
     ) {
-        for decision in replay(&yaml, replace, &turns, |status| status) {
-            let intent = intent(decision.status.as_ref(), 4);
+        for decision in replay(&yaml, (replicas, replace), &turns, |status| status) {
+            let intent = intent(decision.status.as_ref(), replicas);
             prop_assert!(intent.weight <= 100 && intent.mirror <= 100);
-            prop_assert!(intent.stable_replicas >= 1);
-            prop_assert!(replace || intent.stable_replicas == 4, "the stable revision keeps its pods");
-            prop_assert!(intent.weight == 0 || intent.canary_replicas >= needed(4, intent.weight));
+            let (old, new) = (intent.stable_replicas, intent.canary_replicas);
+            prop_assert!(replace || old >= replicas, "the stable revision keeps its pods");
+            prop_assert!(replicas < 2 || old >= 1, "of several, one stays");
+            prop_assert!(replicas == 0 || old + new >= 1, "somebody is there to answer: {decision:?}");
+            prop_assert!(!intent.in_place || old + new <= replicas.max(1), "in place there are no more pods than before");
+            prop_assert!(intent.weight == 0 || intent.promote || new >= needed(replicas, intent.weight).min((replicas - 1).max(1)));
+            prop_assert!(
+                intent.in_place || intent.weight == 0 || new >= needed(replicas, intent.weight), "{decision:?}"
+            );
             if let Some(status) = &decision.status {
                 prop_assert!(!status.reason.is_empty(), "{status:?}");
                 prop_assert!(status.history.len() <= HISTORY);
@@ -511,9 +524,11 @@ proptest! {
     }
 
     #[test]
-    fn replayed_observations_and_restarts_change_nothing(yaml in steps(), turns in turns()) {
-        let straight = replay(&yaml, false, &turns, |status| status);
-        let restarted = replay(&yaml, false, &turns, |status| {
+    fn replayed_observations_and_restarts_change_nothing(
+        yaml in steps(), turns in turns(), replace in any::<bool>(), replicas in prop::sample::select(vec![0, 1, 4])
+    ) {
+        let straight = replay(&yaml, (replicas, replace), &turns, |status| status);
+        let restarted = replay(&yaml, (replicas, replace), &turns, |status| {
             // As the apiserver keeps it for an operator that starts anew.
             serde_json::from_str(&serde_json::to_string(&status).unwrap()).unwrap()
         });
