@@ -46,6 +46,8 @@ pub struct Plan<'a> {
     pub consumed: Option<&'static str>,
     /// How the experiment between the arms goes.
     pub experiment: Course,
+    /// Seals the ids of answers that clients score for analyses; none where no analysis asks for scores.
+    pub feedback_key: Option<String>,
 }
 
 /// What one arm comes to.
@@ -181,6 +183,7 @@ pub fn plan<'a>(
         events,
         look: look.into_iter().chain(experiment.look).min(),
         experiment,
+        feedback_key: inputs.feedback_key.clone(),
         handled: asked.map(|(_, remembered, _)| remembered),
         consumed,
     }
