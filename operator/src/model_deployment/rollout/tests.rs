@@ -256,6 +256,34 @@ fn a_step_that_makes_no_progress_is_given_up() {
 }
 
 #[test]
+fn a_gate_without_a_template_says_so_until_there_is_one_or_the_deadline_has_passed() {
+    let mut world =
+        World::new("{canary: {steps: [{eval: {templateRef: {name: gate}}}]}, progressDeadline: 2m}");
+    world.evaluation = Some(Evaluation::Unusable("there is no EvalRun gate".into()));
+    let status = world.look(Some(&world.begun()), at(10)).status.unwrap();
+    assert_eq!(
+        (status.phase, status.reason.as_str(), status.message.as_str()),
+        (
+            RolloutPhase::Progressing,
+            "EvalTemplate",
+            "there is no EvalRun gate"
+        )
+    );
+    let late = world.look(Some(&status), at(130)).status.unwrap();
+    assert_eq!(
+        (late.phase, late.reason.as_str()),
+        (RolloutPhase::RolledBack, "ProgressDeadlineExceeded")
+    );
+    assert!(
+        late.message.contains("there is no EvalRun gate"),
+        "{}",
+        late.message
+    );
+    world.evaluation = Some(Evaluation::Passed("accuracy 0.80".into()));
+    assert_eq!(world.look(Some(&status), at(20)).status.unwrap().step, 1);
+}
+
+#[test]
 fn a_revision_that_crashes_is_given_up_at_once() {
     let mut world = World::new(CAREFUL);
     world.pods = CanaryPods {
