@@ -249,15 +249,14 @@ fn hold(metric: &AnalysisMetric, measured: &Measured) -> (Finding, String) {
     let fixed = |side: Side, bound: Option<f64>| {
         bound.map(|bound| hold_to(value, side, bound, &format!("{} {}", side.field(), figure(bound))))
     };
-    let relative = |side: Side, ratio: Option<f64>| match (ratio?, stable) {
-        (ratio, Some(stable)) => {
-            let words = format!("{ratio} times the old revision's {}", figure(stable));
-            Some(hold_to(value, side, stable * ratio, &words))
-        }
-        (_, None) => {
+    let relative = |side: Side, ratio: Option<f64>| {
+        let ratio = ratio?;
+        let Some(stable) = stable else {
             let words = "and the old revision answered nothing to compare it with";
-            Some((Finding::Inconclusive, words.to_owned()))
-        }
+            return Some((Finding::Inconclusive, words.to_owned()));
+        };
+        let words = format!("{ratio} times the old revision's {}", figure(stable));
+        Some(hold_to(value, side, stable * ratio, &words))
     };
     let bounds = [
         fixed(Side::Most, metric.max),
@@ -303,11 +302,12 @@ fn hold_to(value: f64, side: Side, bound: f64, words: &str) -> (Finding, String)
     }
 }
 
-fn worst(findings: impl Iterator<Item = Finding> + Clone) -> Finding {
-    [Finding::Failed, Finding::Inconclusive]
-        .into_iter()
-        .find(|worse| findings.clone().any(|found| found == *worse))
-        .unwrap_or(Finding::Passed)
+fn worst(findings: impl Iterator<Item = Finding>) -> Finding {
+    findings.fold(Finding::Passed, |worst, next| match (worst, next) {
+        (Finding::Failed, _) | (_, Finding::Failed) => Finding::Failed,
+        (Finding::Inconclusive, _) | (_, Finding::Inconclusive) => Finding::Inconclusive,
+        _ => Finding::Passed,
+    })
 }
 
 /// Whether the whole interval of the error rate (Wilson) lies above its bound.

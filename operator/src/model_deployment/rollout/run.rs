@@ -58,9 +58,10 @@ impl<'a> Run<'a> {
 
     fn await_promotion(&mut self, status: &mut RolloutStatus) {
         status.reason = "Promoting".into();
-        status.message = match status.vacated {
-            false => "the arm's pods become the new revision, one after the other".into(),
-            true => format!("the arm's only pod becomes the new revision; {}", room::MEANWHILE),
+        status.message = if status.vacated {
+            format!("the arm's only pod becomes the new revision; {}", room::MEANWHILE)
+        } else {
+            "the arm's pods become the new revision, one after the other".into()
         };
         self.look = Some(SOON);
     }

@@ -1,6 +1,8 @@
 //! Arms with one pod, and a node with room for one.
 
-use super::*;
+use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
+
+use super::{properties::steps, *};
 
 const ONE_BY_ONE: &str = "
 canary: {steps: [{eval: {templateRef: {name: gate}}}, {setWeight: 20}, {pause: {}}, {setWeight: 100}]}
