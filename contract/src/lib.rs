@@ -33,13 +33,13 @@ pub use report::{
     Report, TrainOutcome, exit,
 };
 pub use route::{
-    ExperimentMetric, FeedbackScore, Hold, RouteCanary, RouteExperiment, RouteMirror, RouteTable,
-    RouteVariant, Sticky, Success, Within,
+    ExperimentMetric, FeedbackScore, Hold, RouteCanary, RouteExperiment, RouteFeedback, RouteMirror,
+    RouteTable, RouteVariant, Sticky, Success, Within,
 };
 pub use schema::{strip_formats, union};
 pub use serve::{ServeConfig, ServeLimits};
 pub use source::{AdapterSource, HubAccess, HubRef, ModelSource};
-pub use stats::{ExperimentStats, Histogram, Mirrored, RevisionStats, RouterStats};
+pub use stats::{ExperimentStats, Histogram, Mirrored, RevisionStats, RouterStats, Scores};
 pub use train::{
     Checkpoint, EarlyStopping, Evaluation, Full, Hyperparameters, Lora, Method, Objective, Output, OutputHub,
     Precision, Provenance, Scheduler, Sft, Task, TrainConfig, Workers,

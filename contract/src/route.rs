@@ -24,6 +24,19 @@ pub struct RouteTable {
     /// One arm gets a copy of what the others answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mirror: Option<RouteMirror>,
+    /// Takes what clients say of each revision's answers, for `/stats`. While it is here, an answer's id is for that, and
+    /// not for an experiment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub feedback: Option<RouteFeedback>,
+}
+
+/// Clients post scores to `/v1/feedback`, which count for the revision that answered.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RouteFeedback {
+    /// 64 hexadecimal digits that no client knows: every router that has them takes the ids that any of them gave out,
+    /// and a client cannot invent one.
+    pub key: String,
 }
 
 /// Copies of requests for an arm, whose answers to them nobody gets.

@@ -58,7 +58,7 @@ impl RouterStats {
 
 /// What one revision of one arm did in a window. Requests that asked for a variant or revision by name are not
 /// among it: they are tests and evaluations, not the traffic that is split.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RevisionStats {
     /// The arm.
@@ -85,6 +85,9 @@ pub struct RevisionStats {
     pub latency: Histogram,
     /// From the head of a request until the first byte of its answer's body.
     pub first_byte: Histogram,
+    /// What clients posted of its answers in this window, whenever these were given. See
+    /// [`RouteFeedback`](crate::RouteFeedback).
+    pub scores: Scores,
     /// The same for mirrored requests. None where none was mirrored in this window.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mirrored: Option<Mirrored>,
@@ -102,9 +105,34 @@ impl RevisionStats {
         self.ready_servers = self.ready_servers.max(other.ready_servers);
         self.latency.merge(&other.latency);
         self.first_byte.merge(&other.first_byte);
+        self.scores.count = self.scores.count.saturating_add(other.scores.count);
+        self.scores.sum += other.scores.sum;
         if let Some(mirrored) = &other.mirrored {
             self.mirrored.get_or_insert_default().add(mirrored);
         }
+    }
+}
+
+/// Scores that clients posted, each from 0 to 1.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
+pub struct Scores {
+    /// How many.
+    pub count: u64,
+    /// What they add up to.
+    pub sum: f64,
+}
+
+impl Scores {
+    /// Adds one.
+    pub fn add(&mut self, score: f64) {
+        self.count += 1;
+        self.sum += score;
+    }
+
+    /// None of nothing.
+    pub fn mean(&self) -> Option<f64> {
+        (self.count > 0).then(|| self.sum / self.count as f64)
     }
 }
 
@@ -261,6 +289,10 @@ mod tests {
                 idle_seconds: 10 - scale,
                 ready_servers: scale,
                 latency: histogram(&[(scale as u16, requests)]),
+                scores: Scores {
+                    count: scale,
+                    sum: 0.5 * scale as f64,
+                },
                 ..RevisionStats::default()
             };
             let canary = RevisionStats {
@@ -302,6 +334,8 @@ mod tests {
         let mirrored = canary.mirrored.as_ref().unwrap();
         assert_eq!((mirrored.requests, mirrored.dropped), (15, 3));
         assert_eq!(stable.mirrored, None);
+        assert_eq!((canary.scores.count, canary.scores.mean()), (3, Some(0.5)));
+        assert_eq!(Scores::default().mean(), None);
     }
 
     #[test]

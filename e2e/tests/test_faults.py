@@ -43,7 +43,7 @@ def gate_runs(web: Web) -> int:
 
 
 def decisions(web: Web) -> dict[str, int]:
-    """How often each decision was told. Events of one reason are one series, whatever their texts."""
+    """How often each decision was told, whatever its text."""
     counts = dict.fromkeys(DECISIONS, 0)
     for told, count in web.events().items():
         if (reason := told.split(":")[0]) in counts:

@@ -24,10 +24,14 @@ use crate::{
     crd::{HubSettings, Kind},
     error::Error,
     model_deployment::scale::watch::Watched,
+    names,
     settings::Settings,
     sources,
     telemetry::Metrics,
 };
+
+/// Bytes of an event's text: an apiserver refuses more.
+const LONGEST_NOTE: usize = 1024;
 
 /// What every controller has at hand.
 pub struct Context {
@@ -191,19 +195,51 @@ impl Context {
 
     /// Records an event. One that cannot be written is logged only: the status holds the same words.
     pub async fn record<K: Child>(&self, object: &K, summary: &Summary) {
-        let event = Event {
-            type_: if summary.is_warning() {
-                EventType::Warning
-            } else {
-                EventType::Normal
-            },
-            reason: summary.reason.clone(),
-            note: Some(summary.message.chars().take(1000).collect()),
-            action: "Reconcile".into(),
-            secondary: None,
-        };
+        let event = event(summary);
         if let Err(error) = self.recorder.publish(&event, &object.object_ref(&())).await {
             tracing::warn!(%error, object = %object.name_any(), "failed to record an event");
         }
+    }
+}
+
+/// The event of a transition. A recorder takes events of one reason and action for one that repeats, and keeps the text of
+/// the first: each text has an action of its own, so that the shares of a rollout, for instance, are all told.
+fn event(summary: &Summary) -> Event {
+    let note = &summary.message[..summary.message.floor_char_boundary(LONGEST_NOTE)];
+    Event {
+        type_: if summary.is_warning() {
+            EventType::Warning
+        } else {
+            EventType::Normal
+        },
+        reason: summary.reason.clone(),
+        action: format!("Reconcile-{}", names::digest(&note)),
+        note: Some(note.to_owned()),
+        secondary: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_of_one_reason_are_one_only_where_their_texts_are() {
+        let told = |share: &str| event(&Summary::reconciling("TrafficShifted", share));
+        let (ten, again, fifty) = (told("10%"), told("10%"), told("50%"));
+        assert_eq!(ten.action, again.action);
+        assert_ne!(ten.action, fifty.action);
+        assert_eq!((&ten.reason, ten.note.as_deref()), (&fifty.reason, Some("10%")));
+    }
+
+    #[test]
+    fn a_long_text_is_cut_to_what_an_apiserver_takes() {
+        let long = event(&Summary::stalled("RolledBack", format!("a{}", "é".repeat(2000))));
+        assert!(long.action.len() <= 128);
+        assert_eq!(
+            long.note.unwrap().len(),
+            1023,
+            "a character is whole or not there"
+        );
     }
 }

@@ -247,4 +247,128 @@ async fn an_experiment_that_cannot_run_is_refused_with_its_fix() {
             "{part}: {text}"
         );
     }
+    let mut table = canary_table(&a, &b, 50, 0);
+    table["feedback"] = json!({"key": "0g".repeat(32)});
+    std::fs::write(&path, table.to_string()).unwrap();
+    let text = String::from_utf8(router_support::fail(&path).stderr).unwrap();
+    assert!(
+        text.contains("the feedback's key is not 64 hexadecimal digits"),
+        "{text}"
+    );
+}
+
+/// An arm and its canary, whose answers are scored for the revision that gave them.
+fn analysed(stable: &Backend, canary: &Backend, percent: u32, window: &str) -> Value {
+    let mut table = canary_table(stable, canary, percent, 0);
+    table["feedback"] = json!({"key": "7".repeat(64)});
+    table["window"] = window.into();
+    version(table, &format!("{window} {percent}"))
+}
+
+/// The revision that answered, and the id of its answer.
+async fn ask_revision(router: &Router) -> (String, String) {
+    let response = router.get("/").await;
+    let header = |name: &str| response.headers()[name].to_str().unwrap().to_owned();
+    (header("x-slipway-revision"), header("x-slipway-id"))
+}
+
+#[tokio::test]
+async fn a_score_counts_for_the_revision_that_answered_in_the_window_it_is_posted_in() {
+    let (stable, canary) = arms().await;
+    let mut router = Router::start(&analysed(&stable, &canary, 50, "w1")).await;
+    let mut later = Vec::new();
+    let mut said =
+        std::collections::BTreeMap::from([("r1".to_owned(), (0, 0.0)), ("r2".to_owned(), (0, 0.0))]);
+    for number in 0..40 {
+        let (revision, id) = ask_revision(&router).await;
+        if number % 4 == 3 {
+            later.push((revision, id));
+            continue;
+        }
+        let given = f64::from(number % 5) / 4.0;
+        assert_eq!(score(&router, &id, given).await, 204);
+        assert_eq!(score(&router, &id, 1.0).await, 409);
+        let (count, sum) = said.get_mut(&revision).unwrap();
+        (*count, *sum) = (*count + 1, *sum + given);
+    }
+    for (revision, (count, sum)) in &said {
+        let scores = router.revision(revision).await.scores;
+        assert_eq!(scores.count, *count, "{revision}");
+        assert!((scores.sum - sum).abs() < 1e-9, "{scores:?}");
+    }
+    // The next window begins from zero, and takes what is said then of answers of before: people take their time.
+    router.apply(&analysed(&stable, &canary, 50, "w2")).await;
+    assert_eq!(router.revision("r1").await.scores.count, 0);
+    for (_, id) in &later {
+        assert_eq!(score(&router, id, 1.0).await, 204);
+        assert_eq!(
+            score(&router, id, 1.0).await,
+            409,
+            "however many tables came since"
+        );
+    }
+    for name in ["r1", "r2"] {
+        let given = later.iter().filter(|(revision, _)| revision == name).count() as u64;
+        assert_eq!(router.revision(name).await.scores.count, given);
+    }
+}
+
+#[tokio::test]
+async fn any_router_takes_the_score_of_a_revision_that_is_there() {
+    let (stable, canary) = arms().await;
+    let table = analysed(&stable, &canary, 100, "w1");
+    let (first, mut second) = (Router::start(&table).await, Router::start(&table).await);
+    let ids = [ask_revision(&first).await.1, ask_revision(&first).await.1];
+    assert_eq!(score(&second, &ids[0], 0.5).await, 204);
+    assert_eq!(second.revision("r2").await.scores.mean(), Some(0.5));
+    // The revision is gone.
+    let mut alone = analysed(&stable, &canary, 100, "");
+    alone["variants"][0].as_object_mut().unwrap().remove("canary");
+    second.apply(&version(alone, "alone")).await;
+    let (status, message) = post(&second, json!({"id": ids[1], "score": 1}).to_string()).await;
+    assert!(
+        status == 404 && message.contains("a revision that is over"),
+        "{status} {message}"
+    );
+}
+
+#[tokio::test]
+async fn an_answer_in_a_canarys_place_is_scored_for_who_gave_it_and_one_asked_for_by_name_for_nobody() {
+    let (stable, canary) = arms().await;
+    let router = Router::start(&analysed(&stable, &canary, 100, "w1")).await;
+    canary.set_failing(true);
+    let (revision, id) = ask_revision(&router).await;
+    assert_eq!((revision.as_str(), score(&router, &id, 1.0).await), ("r1", 204));
+    assert_eq!(router.revision("r1").await.scores.count, 1);
+    assert_eq!(router.revision("r2").await.scores.count, 0);
+    for (name, value) in [("x-slipway-variant", "a"), ("x-slipway-revision", "r1")] {
+        let request = router.client.get(&router.url).header(name, value);
+        let headers = request.send().await.unwrap().headers().clone();
+        assert!(headers.get("x-slipway-id").is_none(), "{name}: {headers:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_experiments_ids_are_taken_beside_those_of_revisions() {
+    let (a, b) = arms().await;
+    let both = |name: &str, feedback: bool| {
+        let mut table = version(table(&a, &b, "e1", "0"), name);
+        if feedback {
+            table["feedback"] = json!({"key": "7".repeat(64)});
+        }
+        table
+    };
+    let mut router = Router::start(&both("first", false)).await;
+    let (_, of_experiment) = ask(&router).await;
+    router.apply(&both("second", true)).await;
+    let (_, of_revision) = ask(&router).await;
+    assert_eq!(score(&router, &of_experiment, 1.0).await, 204);
+    assert_eq!(score(&router, &of_revision, 0.0).await, 204);
+    assert_eq!(scores(&counted(&router).await), 1);
+    let stats = router.stats().await;
+    let of_revisions: u64 = stats.series.iter().map(|series| series.scores.count).sum();
+    assert_eq!(of_revisions, 1);
+    for id in [of_experiment, of_revision] {
+        assert_eq!(score(&router, &id, 1.0).await, 409);
+    }
 }

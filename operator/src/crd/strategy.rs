@@ -30,7 +30,8 @@ pub struct Strategy {
     #[schemars(transform = duration)]
     pub progress_deadline: Duration,
     /// What to do when no node has room for the new revision beside the old one: wait until `progressDeadline`,
-    /// or take the place of pods of the old revision. An arm with a single pod always waits.
+    /// or take the place of pods of the old revision. Where that is the arm's only pod, nobody answers for it while the
+    /// new one loads: see `Replace`.
     #[serde(default)]
     pub when_no_capacity: WhenNoCapacity,
 }
@@ -134,13 +135,23 @@ pub struct AnalysisMetric {
     /// It must be at most this (a share, or seconds).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max: Option<f64>,
-    /// It must be at least this. For a Prometheus query only.
+    /// It must be at least this. For `feedbackScore`, and for a Prometheus query.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min: Option<f64>,
-    /// It must be at most this many times that of the old revision over the same time. For a figure of the routers.
+    /// It must be at most this many times that of the old revision over the same time. For a figure of the routers but
+    /// `feedbackScore`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.0))]
     pub max_ratio_to_stable: Option<f64>,
+    /// It must be at least this many times that of the old revision over the same time. For `feedbackScore`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0))]
+    pub min_ratio_to_stable: Option<f64>,
+    /// With fewer scores than this, of the new revision or of one that it is compared with, the analysis is Inconclusive.
+    /// For `feedbackScore`. Default 50.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub min_scores: Option<u64>,
 }
 
 /// An instant query whose answer is one number.
@@ -171,6 +182,23 @@ pub enum RouterMetric {
     TimeToFirstTokenP50Seconds,
     /// 95th percentile of the seconds until the first byte: of a stream, its first token.
     TimeToFirstTokenP95Seconds,
+    /// Mean of the scores, 0 to 1, that clients posted to `/v1/feedback` of its answers; more is better.
+    FeedbackScore,
+}
+
+impl Strategy {
+    /// Whether an analysis looks at what clients post.
+    pub fn asks_for_feedback(&self) -> bool {
+        let steps = self.canary.iter().flat_map(|canary| &canary.steps);
+        let mut analyses = steps.filter_map(|step| match step {
+            Step::Analysis(analysis) => Some(analysis),
+            _ => None,
+        });
+        analyses.any(|analysis| {
+            let mut metrics = analysis.metrics.iter();
+            metrics.any(|metric| metric.name == Some(RouterMetric::FeedbackScore))
+        })
+    }
 }
 
 impl RouterMetric {
@@ -183,6 +211,7 @@ impl RouterMetric {
             Self::LatencyP99Seconds => "latencyP99Seconds",
             Self::TimeToFirstTokenP50Seconds => "timeToFirstTokenP50Seconds",
             Self::TimeToFirstTokenP95Seconds => "timeToFirstTokenP95Seconds",
+            Self::FeedbackScore => "feedbackScore",
         }
     }
 }
@@ -191,7 +220,7 @@ impl RouterMetric {
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EvalStep {
-    /// An EvalRun of this namespace without a target: a copy of it is made with the new revision as its target.
+    /// An EvalRun of this namespace without a target, with thresholds or a baseline: a copy of it is made with the new revision as its target.
     /// Passed goes on, Failed is a failure, Inconclusive pauses.
     pub template_ref: NamedRef,
 }
@@ -212,7 +241,9 @@ pub enum WhenNoCapacity {
     /// Waits for room.
     #[default]
     Wait,
-    /// Removes as many pods of the old revision as the new one needs, never the last.
+    /// Removes as many pods of the old revision as the new one needs. Of several one stays. An arm's only pod goes
+    /// too: its requests go to the other arms, or, where no other arm has a share, are held for up to 2m
+    /// (`scaling.holdTimeout`). The new revision answers all of them from its first share on.
     Replace,
 }
 
@@ -225,12 +256,27 @@ fn bounded(schema: &mut Schema) {
                 "set exactly one of name and prometheus for each metric",
             ),
             (
-                "self.all(m, has(m.max) || has(m.min) || has(m.maxRatioToStable))",
-                "a metric without a bound: set max, maxRatioToStable or, for a Prometheus query, min",
+                "self.all(m, has(m.max) || has(m.min) || has(m.maxRatioToStable) || has(m.minRatioToStable))",
+                "a metric without a bound: set max or maxRatioToStable, for feedbackScore min or minRatioToStable, for a \
+                 Prometheus query max or min",
             ),
             (
-                "self.all(m, !has(m.name) || !has(m.min))",
-                "min is for Prometheus queries; what routers measure is better the lower it is: set max",
+                "self.all(m, !has(m.name) || m.name == 'feedbackScore' || !has(m.min))",
+                "min is for feedbackScore and Prometheus queries; what else routers measure is better the lower it is: \
+                 set max",
+            ),
+            (
+                "self.all(m, !has(m.name) || m.name != 'feedbackScore' || (!has(m.max) && !has(m.maxRatioToStable)))",
+                "a feedbackScore is better the higher it is: set min or minRatioToStable",
+            ),
+            (
+                "self.all(m, (has(m.name) && m.name == 'feedbackScore') || (!has(m.minRatioToStable) && \
+                 !has(m.minScores)))",
+                "minRatioToStable and minScores are for the metric feedbackScore; remove them",
+            ),
+            (
+                "self.all(m, !has(m.name) || !has(m.min) || (m.min >= 0.0 && m.min <= 1.0))",
+                "scores are from 0 to 1: set min of feedbackScore to such a number",
             ),
             (
                 "self.all(m, !has(m.prometheus) || !has(m.maxRatioToStable))",
@@ -285,6 +331,9 @@ pub struct RolloutStatus {
     /// Whether it takes the place of old pods, for want of room.
     #[serde(default)]
     pub replacing: bool,
+    /// Whether it takes the place of the arm's only pod: nobody else answers for the arm.
+    #[serde(default)]
+    pub vacated: bool,
     /// One word: what it waits for, or why it ended.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,

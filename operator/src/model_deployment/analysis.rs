@@ -1,10 +1,15 @@
 //! What the routers' figures say against the bounds of an analysis. Pure.
 
-use slipway_contract::{Histogram, RevisionStats};
+#[cfg(test)]
+mod tests;
+
+use slipway_contract::{Histogram, RevisionStats, Scores};
 
 use super::prometheus::Answer;
 use crate::crd::{Analysis, AnalysisMetric, PrometheusQuery, RouterMetric};
 
+/// Scores of each revision, where the spec says nothing else.
+const MIN_SCORES: u64 = 50;
 /// Two-sided 99.9% normal quantile: an analysis may look many times before its end.
 const Z: f64 = 3.291;
 
@@ -15,6 +20,8 @@ pub struct Measured {
     pub canary: Figures,
     /// The revision before.
     pub stable: Figures,
+    /// Whether the new revision has copies only, whose answers nobody gets.
+    pub mirrored: bool,
     /// What Prometheus servers answered, to the queries as the spec has them.
     pub answers: Vec<(PrometheusQuery, Answer)>,
 }
@@ -30,6 +37,8 @@ pub struct Figures {
     pub latency: Histogram,
     /// Until the first byte.
     pub first_byte: Histogram,
+    /// What clients said of them.
+    pub scores: Scores,
 }
 
 /// What an analysis found.
@@ -68,6 +77,7 @@ impl Measured {
             errors: series.errors,
             latency: series.latency.clone(),
             first_byte: series.first_byte.clone(),
+            scores: series.scores,
         };
         let canary = of(canary);
         Self {
@@ -79,12 +89,14 @@ impl Measured {
                         errors: copies.errors,
                         latency: copies.latency.clone(),
                         first_byte: copies.first_byte.clone(),
+                        scores: Scores::default(),
                     })
                     .unwrap_or_default()
             } else {
                 canary.map(figures).unwrap_or_default()
             },
             stable: of(stable).map(figures).unwrap_or_default(),
+            mirrored,
             answers: Vec::new(),
         }
     }
@@ -122,6 +134,7 @@ impl Figures {
             RouterMetric::LatencyP99Seconds => self.latency.quantile(0.99),
             RouterMetric::TimeToFirstTokenP50Seconds => self.first_byte.quantile(0.5),
             RouterMetric::TimeToFirstTokenP95Seconds => self.first_byte.quantile(0.95),
+            RouterMetric::FeedbackScore => self.scores.mean(),
         }
     }
 }
@@ -167,10 +180,7 @@ pub fn judge(asked: &Analysis, measured: &Measured, ended: bool) -> Judged {
         .iter()
         .map(|metric| hold(metric, measured))
         .collect();
-    let finding = [Finding::Failed, Finding::Inconclusive]
-        .into_iter()
-        .find(|worse| held.iter().any(|(found, _)| found == worse))
-        .unwrap_or(Finding::Passed);
+    let finding = worst(held.iter().map(|(found, _)| *found));
     let sentences: Vec<&str> = held
         .iter()
         .filter(|(found, _)| *found == finding)
@@ -182,8 +192,32 @@ pub fn judge(asked: &Analysis, measured: &Measured, ended: bool) -> Judged {
     }
 }
 
+/// What is missing before clients' scores say anything.
+fn unscored(metric: &AnalysisMetric, measured: &Measured) -> Option<String> {
+    if measured.mirrored {
+        let fix = "clients get no answer of it to score; put a setWeight before this analysis";
+        return Some(format!("feedbackScore was not measured: {fix}"));
+    }
+    let least = metric.min_scores.unwrap_or(MIN_SCORES);
+    let few = |whose: &str, scores: Scores| {
+        let count = scores.count;
+        (count < least).then(|| {
+            format!(
+                "feedbackScore: only {count} scores of the {whose} revision, fewer than minScores ({least})"
+            )
+        })
+    };
+    let compared = metric.min_ratio_to_stable.is_some();
+    few("new", measured.canary.scores).or_else(|| few("old", measured.stable.scores).filter(|_| compared))
+}
+
 /// One metric: whether its bounds are met, and the figures.
 fn hold(metric: &AnalysisMetric, measured: &Measured) -> (Finding, String) {
+    if metric.name == Some(RouterMetric::FeedbackScore)
+        && let Some(missing) = unscored(metric, measured)
+    {
+        return (Finding::Inconclusive, missing);
+    }
     let (name, value) = match (metric.name, &metric.prometheus) {
         (Some(name), _) => (
             name.as_str().to_owned(),
@@ -211,47 +245,69 @@ fn hold(metric: &AnalysisMetric, measured: &Measured) -> (Finding, String) {
         Ok(value) => value,
         Err(why) => return (Finding::Inconclusive, format!("{name} {why}")),
     };
-    let mut finding = Finding::Passed;
-    let mut said = vec![format!("{name} is {}", figure(value))];
-    let mut bound = |met: bool, text: String| {
-        said.push(text);
-        if !met {
-            finding = Finding::Failed;
-        }
-    };
-    if let Some(max) = metric.max {
-        let met = value <= max;
-        bound(
-            met,
-            format!("{} max {}", if met { "within" } else { "above" }, figure(max)),
-        );
-    }
-    if let Some(min) = metric.min {
-        let met = value >= min;
-        bound(
-            met,
-            format!("{} min {}", if met { "at least" } else { "below" }, figure(min)),
-        );
-    }
     let stable = metric.name.and_then(|name| measured.stable.value(name));
-    match (metric.max_ratio_to_stable, stable) {
-        (Some(ratio), Some(stable)) => {
-            let met = value <= stable * ratio;
-            let word = if met { "within" } else { "above" };
-            bound(
-                met,
-                format!("{word} {ratio} times the old revision's {}", figure(stable)),
-            );
+    let fixed = |side: Side, bound: Option<f64>| {
+        bound.map(|bound| hold_to(value, side, bound, &format!("{} {}", side.field(), figure(bound))))
+    };
+    let relative = |side: Side, ratio: Option<f64>| {
+        let ratio = ratio?;
+        let Some(stable) = stable else {
+            let words = "and the old revision answered nothing to compare it with";
+            return Some((Finding::Inconclusive, words.to_owned()));
+        };
+        let words = format!("{ratio} times the old revision's {}", figure(stable));
+        Some(hold_to(value, side, stable * ratio, &words))
+    };
+    let bounds = [
+        fixed(Side::Most, metric.max),
+        fixed(Side::Least, metric.min),
+        relative(Side::Most, metric.max_ratio_to_stable),
+        relative(Side::Least, metric.min_ratio_to_stable),
+    ];
+    let bounds: Vec<(Finding, String)> = bounds.into_iter().flatten().collect();
+    let finding = worst(bounds.iter().map(|(finding, _)| *finding));
+    let said: Vec<String> = bounds.into_iter().map(|(_, said)| said).collect();
+    (
+        finding,
+        format!("{name} is {}, {}", figure(value), said.join(", ")),
+    )
+}
+
+/// On which side of a bound a figure must be.
+#[derive(Clone, Copy, Debug)]
+enum Side {
+    Most,
+    Least,
+}
+
+impl Side {
+    fn field(self) -> &'static str {
+        match self {
+            Self::Most => "max",
+            Self::Least => "min",
         }
-        (Some(_), None) => {
-            said.push("and the old revision answered nothing to compare it with".into());
-            if finding == Finding::Passed {
-                finding = Finding::Inconclusive;
-            }
-        }
-        (None, _) => {}
     }
-    (finding, said.join(", "))
+}
+
+/// Whether `value` keeps to a bound, and the bound's `words`.
+fn hold_to(value: f64, side: Side, bound: f64, words: &str) -> (Finding, String) {
+    let (met, good, bad) = match side {
+        Side::Most => (value <= bound, "within", "above"),
+        Side::Least => (value >= bound, "at least", "below"),
+    };
+    if met {
+        (Finding::Passed, format!("{good} {words}"))
+    } else {
+        (Finding::Failed, format!("{bad} {words}"))
+    }
+}
+
+fn worst(findings: impl Iterator<Item = Finding>) -> Finding {
+    findings.fold(Finding::Passed, |worst, next| match (worst, next) {
+        (Finding::Failed, _) | (_, Finding::Failed) => Finding::Failed,
+        (Finding::Inconclusive, _) | (_, Finding::Inconclusive) => Finding::Inconclusive,
+        _ => Finding::Passed,
+    })
 }
 
 /// Whether the whole interval of the error rate (Wilson) lies above its bound.
@@ -285,173 +341,5 @@ fn figure(value: f64) -> String {
         text.trim_end_matches('0').trim_end_matches('.').to_owned()
     } else {
         text
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    fn asked(json: &str) -> Analysis {
-        serde_json::from_str(json).unwrap()
-    }
-
-    fn figures(requests: u64, errors: u64, milliseconds: u64) -> Figures {
-        let bucket = Histogram::bucket(Duration::from_millis(milliseconds));
-        let latency = Histogram {
-            buckets: vec![(bucket, requests)],
-        };
-        Figures {
-            requests,
-            errors,
-            latency: latency.clone(),
-            first_byte: latency,
-        }
-    }
-
-    const ERRORS: &str = r#"{"duration":"1m","minRequests":100,"metrics":[{"name":"errorRate","max":0.01}]}"#;
-
-    #[test]
-    fn too_few_requests_are_never_a_pass() {
-        let measured = Measured {
-            canary: figures(99, 0, 10),
-            ..Measured::default()
-        };
-        let judged = judge(&asked(ERRORS), &measured, true);
-        assert_eq!(judged.finding, Finding::Inconclusive);
-        assert!(judged.message.contains("only 99 requests"), "{}", judged.message);
-    }
-
-    #[test]
-    fn the_figures_are_told() {
-        let measured = Measured {
-            canary: figures(200, 1, 10),
-            ..Measured::default()
-        };
-        assert_eq!(
-            judge(&asked(ERRORS), &measured, true),
-            Judged {
-                finding: Finding::Passed,
-                message: "errorRate is 0.005, within max 0.01 (200 requests)".into()
-            }
-        );
-        let measured = Measured {
-            canary: figures(200, 3, 10),
-            ..Measured::default()
-        };
-        assert_eq!(judge(&asked(ERRORS), &measured, true).finding, Finding::Failed);
-    }
-
-    #[test]
-    fn only_a_certain_failure_ends_an_analysis_early() {
-        let sick = Measured {
-            canary: figures(100, 40, 10),
-            ..Measured::default()
-        };
-        assert_eq!(judge(&asked(ERRORS), &sick, false).finding, Finding::Failed);
-        let unlucky = Measured {
-            canary: figures(100, 2, 10),
-            ..Measured::default()
-        };
-        assert_eq!(judge(&asked(ERRORS), &unlucky, false).finding, Finding::Measuring);
-        let early = Measured {
-            canary: figures(20, 20, 10),
-            ..Measured::default()
-        };
-        assert_eq!(judge(&asked(ERRORS), &early, false).finding, Finding::Measuring);
-    }
-
-    #[test]
-    fn the_old_revision_over_the_same_time_is_a_bound_too() {
-        let relative = asked(
-            r#"{"duration":"1m","minRequests":10,"metrics":[{"name":"latencyP95Seconds","maxRatioToStable":1.5}]}"#,
-        );
-        let slower = Measured {
-            canary: figures(50, 0, 200),
-            stable: figures(50, 0, 100),
-            ..Measured::default()
-        };
-        let judged = judge(&relative, &slower, true);
-        assert_eq!(judged.finding, Finding::Failed);
-        assert!(
-            judged.message.contains("above 1.5 times the old revision's"),
-            "{}",
-            judged.message
-        );
-        let like = Measured {
-            canary: figures(50, 0, 110),
-            stable: figures(50, 0, 100),
-            ..Measured::default()
-        };
-        assert_eq!(judge(&relative, &like, true).finding, Finding::Passed);
-        let alone = Measured {
-            canary: figures(50, 0, 110),
-            ..Measured::default()
-        };
-        assert_eq!(judge(&relative, &alone, true).finding, Finding::Inconclusive);
-    }
-
-    #[test]
-    fn copies_are_looked_at_while_there_is_no_share() {
-        let json = r#"[{"variant":"a","revision":"new","requests":0,"mirrored":{"requests":7,"errors":2}},
-                       {"variant":"a","revision":"old","requests":9},{"variant":"b","revision":"new","requests":1}]"#;
-        let series: Vec<RevisionStats> = serde_json::from_str(json).unwrap();
-        let measured = Measured::of(&series, "a", "new", "old", true);
-        assert_eq!(
-            (
-                measured.canary.requests,
-                measured.canary.errors,
-                measured.stable.requests
-            ),
-            (7, 2, 9)
-        );
-        assert_eq!(Measured::of(&series, "a", "new", "old", false).canary.requests, 0);
-    }
-
-    #[test]
-    fn a_prometheus_answer_is_held_against_its_bounds_once_it_is_there() {
-        let asked = asked(
-            r#"{"duration":"1m","minRequests":10,"metrics":[{"prometheus":{"address":"http://p:9090","query":"up"},"min":0.5,"max":2}]}"#,
-        );
-        let query = asked.metrics[0].prometheus.clone().unwrap();
-        let answered = |answer: Option<Answer>| Measured {
-            canary: figures(50, 0, 10),
-            answers: answer.into_iter().map(|answer| (query.clone(), answer)).collect(),
-            ..Measured::default()
-        };
-        for (answer, finding, said) in [
-            (
-                Some(Answer::Value(1.0)),
-                Finding::Passed,
-                "within max 2, at least min 0.5",
-            ),
-            (Some(Answer::Value(3.0)), Finding::Failed, "above max 2"),
-            (Some(Answer::Value(0.1)), Finding::Failed, "below min 0.5"),
-            (
-                Some(Answer::Unusable("no series".into())),
-                Finding::Inconclusive,
-                "no series",
-            ),
-            (
-                Some(Answer::Unreachable("refused".into())),
-                Finding::Measuring,
-                "refused",
-            ),
-            (None, Finding::Measuring, "waits for the answer"),
-        ] {
-            let judged = judge(&asked, &answered(answer), true);
-            assert_eq!(judged.finding, finding, "{}", judged.message);
-            assert!(judged.message.contains(said), "{}", judged.message);
-        }
-    }
-
-    #[test]
-    fn figures_read_well() {
-        assert_eq!(
-            [0.0, 0.005, 0.123_456, 12.0, 1234.5].map(figure),
-            ["0", "0.005", "0.1235", "12", "1234"]
-        );
     }
 }

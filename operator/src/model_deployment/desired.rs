@@ -125,7 +125,7 @@ pub fn desired(object: &ModelDeployment, plan: &Plan<'_>, settings: &Settings) -
         },
         forgotten: matches!(plan.experiment.memory, Memory::Forget).then(|| kept::name(object)),
         routes: ConfigMap {
-            metadata: metadata(object, &format!("{}-routes", object_name(object)), "router", None),
+            metadata: metadata(object, &routes::name(object), "router", None),
             data: Some(BTreeMap::from([(ROUTES_KEY.to_owned(), text)])),
             ..ConfigMap::default()
         },
@@ -174,7 +174,7 @@ fn router(object: &ModelDeployment, settings: &Settings) -> Deployment {
         volumes: Some(vec![Volume {
             name: "routes".into(),
             config_map: Some(ConfigMapVolumeSource {
-                name: format!("{}-routes", object_name(object)),
+                name: routes::name(object),
                 ..ConfigMapVolumeSource::default()
             }),
             ..Volume::default()

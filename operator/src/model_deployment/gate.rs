@@ -40,7 +40,7 @@ pub fn desired(
     let template = input
         .template
         .as_ref()
-        .filter(|template| template.spec.target.is_none())?;
+        .filter(|template| unusable(template).is_none())?;
     let name = rollout::eval_run_name(object_name(object), &input.spec.name, rollout);
     let mut meta = metadata(object, &name, "evaluation", Some(&input.spec.name));
     meta.labels
@@ -105,11 +105,23 @@ pub fn evaluation(name: &str, template: Option<&EvalRun>, run: Option<&EvalRun>)
             "there is no EvalRun {name} to make the evaluation from; create one without a target, or correct \
              templateRef.name"
         ))),
-        Some(template) if template.spec.target.is_some() => Some(Evaluation::Unusable(format!(
-            "EvalRun {name} has a target of its own; name one without a target in templateRef"
-        ))),
-        Some(_) => None,
+        Some(template) => unusable(template).map(Evaluation::Unusable),
     }
+}
+
+/// Why an EvalRun is no gate: cause and fix.
+fn unusable(template: &EvalRun) -> Option<String> {
+    let name = template.name_any();
+    let spec = &template.spec;
+    if spec.target.is_some() {
+        let fix = "name one without a target in templateRef";
+        return Some(format!("EvalRun {name} has a target of its own; {fix}"));
+    }
+    (spec.thresholds.is_empty() && spec.baseline.is_none()).then(|| {
+        format!(
+            "EvalRun {name} has no bound, so that every revision would pass; give it thresholds or a baseline"
+        )
+    })
 }
 
 fn read(run: &EvalRun) -> Evaluation {

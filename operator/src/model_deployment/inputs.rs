@@ -19,7 +19,7 @@ use super::{
     },
     gate, plan, prometheus,
     rollout::{self, Evaluation},
-    server,
+    routes, server,
     status::{is_ready, revision_label},
 };
 use crate::{
@@ -47,6 +47,9 @@ pub struct Inputs<'a> {
     pub experiment: experiment::Seen,
     /// The HTTPRoute of `traffic.gateway`.
     pub route: Option<HttpRoute>,
+    /// Seals the ids of answers that clients score for analyses: what the split says, or, where it says none, a new one.
+    /// None where no analysis asks for scores.
+    pub feedback_key: Option<String>,
 }
 
 impl Inputs<'_> {
@@ -163,6 +166,7 @@ pub async fn read<'a>(
         .collect();
     let experiment = experiment(context, object, answers).await?;
     let route = route(context, object).await?;
+    let feedback_key = feedback_key(context, object).await?;
     Ok(Inputs {
         variants,
         orphans: servers.into_values().collect(),
@@ -171,6 +175,7 @@ pub async fn read<'a>(
         stats,
         experiment,
         route,
+        feedback_key,
     })
 }
 
@@ -214,18 +219,11 @@ async fn experiment(
     if object.spec.experiment.is_none() && status.is_none_or(|status| status.experiment.is_none()) {
         return Ok(experiment::Seen::default());
     }
-    let maps: Api<ConfigMap> = context.namespaced(&object.namespace().unwrap_or_default());
-    // One of the same name that belongs to somebody else is refused when ours is written.
-    let is_ours = |map: &ConfigMap| {
-        let mut owners = map.owner_references().iter();
-        owners.any(|owner| Some(&owner.uid) == object.metadata.uid.as_ref())
-    };
-    let map = maps.get_opt(&kept::name(object)).await?.filter(is_ours);
+    let map = own_map(context, object, &kept::name(object)).await?;
     let kept = map.as_ref().and_then(Kept::read);
     if map.is_some() && kept.is_none() {
         tracing::warn!(name = %kept::name(object), "this ConfigMap holds no experiment that can be read; another begins");
     }
-    let key: [u8; 32] = rand::random();
     Ok(experiment::Seen {
         is_kept: map.is_some(),
         kept,
@@ -237,8 +235,37 @@ async fn experiment(
                 stats,
             })
             .collect(),
-        fresh_key: names::hexadecimal(&key),
+        fresh_key: fresh_key(),
     })
+}
+
+/// A ConfigMap of this object. One of the same name that belongs to somebody else is refused when ours is written.
+async fn own_map(
+    context: &Context,
+    object: &ModelDeployment,
+    name: &str,
+) -> Result<Option<ConfigMap>, sources::Error> {
+    let maps: Api<ConfigMap> = context.namespaced(&object.namespace().unwrap_or_default());
+    let is_ours = |map: &ConfigMap| {
+        let mut owners = map.owner_references().iter();
+        owners.any(|owner| Some(&owner.uid) == object.metadata.uid.as_ref())
+    };
+    Ok(maps.get_opt(name).await?.filter(is_ours))
+}
+
+fn fresh_key() -> String {
+    let key: [u8; 32] = rand::random();
+    names::hexadecimal(&key)
+}
+
+/// The key of answers that clients score for analyses. Another one would make ids that were given out worthless.
+async fn feedback_key(context: &Context, object: &ModelDeployment) -> Result<Option<String>, sources::Error> {
+    if !object.spec.strategy.asks_for_feedback() {
+        return Ok(None);
+    }
+    let map = own_map(context, object, &routes::name(object)).await?;
+    let known = map.as_ref().and_then(routes::feedback_key);
+    Ok(Some(known.unwrap_or_else(fresh_key)))
 }
 
 /// The HTTPRoute, where the spec asks for one. What may not be read (403), or whose kind is not known (404, without

@@ -46,6 +46,8 @@ pub struct Plan<'a> {
     pub consumed: Option<&'static str>,
     /// How the experiment between the arms goes.
     pub experiment: Course,
+    /// Seals the ids of answers that clients score for analyses; none where no analysis asks for scores.
+    pub feedback_key: Option<String>,
 }
 
 /// What one arm comes to.
@@ -181,17 +183,18 @@ pub fn plan<'a>(
         events,
         look: look.into_iter().chain(experiment.look).min(),
         experiment,
+        feedback_key: inputs.feedback_key.clone(),
         handled: asked.map(|(_, remembered, _)| remembered),
         consumed,
     }
 }
 
-/// Whether new revisions of this arm come step by step: it has something to fall back on. Without pods nothing serves
-/// that a new revision could be rolled in beside.
+/// Whether new revisions of this arm come step by step: it has something to fall back on. That it has no pods for want
+/// of requests spares a new revision none of its gates.
 fn steps(object: &ModelDeployment, arm: &Planned<'_>) -> bool {
     let input = arm.input;
     let served = known(object, &input.spec.name).is_some_and(|known| !known.revision.is_empty());
-    object.spec.strategy.canary.is_some() && input.server.is_some() && served && arm.replicas(object) > 0
+    object.spec.strategy.canary.is_some() && input.server.is_some() && served
 }
 
 /// Whether this arm has a revision to roll in that it has not begun with.

@@ -1,6 +1,7 @@
 //! Step: how far a new revision has come inside its arm, and how far it goes now. Pure: the same status, strategy,
 //! observations and time give the same decision, so an operator that restarts goes on where it was.
 
+mod room;
 mod run;
 #[cfg(test)]
 mod tests;
@@ -135,23 +136,39 @@ pub fn intent(status: Option<&RolloutStatus>, arm_replicas: i32) -> Intent {
     let Some(status) = status.filter(|status| status.phase != RolloutPhase::RolledBack) else {
         return none;
     };
-    let share = status.target.max(status.weight).max(status.mirror);
+    let share = share(status);
     let promote = status.phase == RolloutPhase::Promoting;
-    // Without a share it has nothing to answer while the arm's own pods become it.
-    let canary_replicas = if promote && share == 0 {
-        0
-    } else {
-        needed(arm_replicas, share)
+    // Without a share it has nothing to answer while the arm's own pods become it, nor while a person is waited for:
+    // what made room for it comes back.
+    let unasked = promote && (share == 0 || status.vacated) || gives_way(status);
+    let canary_replicas = match needed(arm_replicas, share) {
+        _ if unasked => 0,
+        // In place there are as many pods as the arm asks for, and one of them stays an old one.
+        needed if status.replacing => needed.min(arm_replicas - 1).max(1),
+        needed => needed,
     };
     let spared = if status.replacing { canary_replicas } else { 0 };
+    // An arm that is scaled to zero has no pod of its own before the new revision is to have a share.
+    let fewest = i32::from(!status.vacated && arm_replicas.max(share.cast_signed()) > 0);
     Intent {
         canary_replicas,
-        stable_replicas: (arm_replicas - spared).max(1),
+        stable_replicas: (arm_replicas - spared).max(fewest),
         promote,
         in_place: status.replacing,
         weight: status.weight,
         mirror: status.mirror,
     }
+}
+
+/// Share of the arm's requests that it is to be ready for, copies included.
+pub fn share(status: &RolloutStatus) -> u32 {
+    status.target.max(status.weight).max(status.mirror)
+}
+
+/// Whether the arm's only pod comes back in place of the new revision's: nobody is to wait for a person, or for the end
+/// of a pause, while nobody answers.
+fn gives_way(status: &RolloutStatus) -> bool {
+    status.vacated && status.phase == RolloutPhase::Paused && status.weight == 0
 }
 
 /// Pods for a share of an arm: enough for it, and one at least.

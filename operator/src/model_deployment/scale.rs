@@ -11,13 +11,13 @@ use std::time::Duration as Span;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Time};
 use kube::core::Duration;
-use slipway_contract::{Hold, RouterStats};
+use slipway_contract::{Hold, RevisionStats, RouterStats};
 
 use super::{
     inputs::{Inputs, VariantInput},
-    plan, status,
+    plan, rollout, status,
 };
-use crate::crd::{ModelDeployment, RolloutStatus, Scaling, ScalingStatus, Variant};
+use crate::crd::{ModelDeployment, RolloutStatus, Scaling, ScalingStatus, Variant, WhenNoCapacity};
 
 /// Requests that one router holds for one variant at most. Bodies of up to 1 MiB are held with them, and a router has
 /// 256 MiB.
@@ -43,6 +43,8 @@ pub struct Arm {
     pub scaling: Scaling,
     /// Never fewer, whatever is asked for.
     pub floor: i32,
+    /// The revision whose requests are none of the variant's: evaluations ask it before it has a share.
+    pub apart: Option<String>,
     /// What the status remembers; what the variant has now where it remembers nothing.
     pub before: ScalingStatus,
     /// Since when one of its pods is ready; none while none is.
@@ -50,9 +52,13 @@ pub struct Arm {
 }
 
 impl Load {
-    /// Of the variant `name`, over the answers of all routers. A router that did not answer, or does not know the
-    /// variant yet, leaves it incomplete.
-    pub fn of<'a>(answers: impl IntoIterator<Item = &'a Option<RouterStats>>, name: &str) -> Self {
+    /// Of the variant `name`, but for the revision `apart`, over the answers of all routers. A router that did not
+    /// answer, or does not know the variant yet, leaves it incomplete.
+    pub fn of<'a>(
+        answers: impl IntoIterator<Item = &'a Option<RouterStats>>,
+        name: &str,
+        apart: Option<&str>,
+    ) -> Self {
         let mut sum = Self {
             idle: Span::MAX,
             complete: true,
@@ -63,7 +69,8 @@ impl Load {
             routers += 1;
             let series = answer.iter().flat_map(|answer| &answer.series);
             let mut found = false;
-            for series in series.filter(|series| series.variant == name) {
+            let own = |series: &&RevisionStats| series.variant == name && Some(&*series.revision) != apart;
+            for series in series.filter(own) {
                 found = true;
                 let copies = series.mirrored.as_ref().map_or(0, |copies| copies.in_flight);
                 for count in [series.in_flight, series.queued, copies] {
@@ -147,7 +154,7 @@ fn signed(duration: Duration) -> SignedDuration {
 }
 
 /// What is to be decided about a variant; none where it has no `scaling`. A rollout needs one pod of the variant's own
-/// at least.
+/// at least once the new revision is to have a share; before, a variant that is scaled to zero stays so.
 pub fn arm(
     object: &ModelDeployment,
     input: &VariantInput<'_>,
@@ -164,9 +171,13 @@ pub fn arm(
         desired_replicas: live.unwrap_or(1).max(1),
         ..ScalingStatus::default()
     });
+    let active = rollout.filter(|rollout| plan::is_active(rollout));
     Some(Arm {
         scaling,
-        floor: i32::from(rollout.is_some_and(plan::is_active)),
+        floor: i32::from(active.is_some_and(|rollout| rollout::share(rollout) > 0)),
+        apart: active
+            .filter(|rollout| rollout::share(rollout) == 0)
+            .map(|rollout| rollout.revision.clone()),
         before,
         ready_since: input.pods.iter().filter_map(ready_since).min(),
     })
@@ -189,8 +200,9 @@ pub fn scaled(
     inputs: &Inputs<'_>,
     now: Timestamp,
 ) -> Option<ScalingStatus> {
-    let load = Load::of(&inputs.stats, &input.spec.name);
-    Some(decide(&arm(object, input, rollout)?, &load, now))
+    let arm = arm(object, input, rollout)?;
+    let load = Load::of(&inputs.stats, &input.spec.name, arm.apart.as_deref());
+    Some(decide(&arm, &load, now))
 }
 
 /// Pods of a variant without `scaling`.
@@ -206,15 +218,20 @@ pub fn by_subresource(object: &ModelDeployment) -> Option<&Variant> {
     }
 }
 
-/// How requests wait for a variant that may have no pods. It does not depend on how many it has now: a table that
-/// changed with that would be told too late.
-pub fn hold(object: &ModelDeployment, variant: &Variant) -> Option<Hold> {
+/// How requests wait for a variant that may have no pods; `percent`: its share. It does not depend on how many pods it
+/// has now: a table that changed with that would be told too late.
+pub fn hold(object: &ModelDeployment, variant: &Variant, percent: u32) -> Option<Hold> {
+    let strategy = &object.spec.strategy;
+    // A new revision may take the place of its only pod, and nobody else would answer.
+    let replaced =
+        percent == 100 && strategy.canary.is_some() && strategy.when_no_capacity == WhenNoCapacity::Replace;
+    let scaled_by_others = || by_subresource(object).is_some() && object.spec.replicas.is_some();
     let seconds = match &variant.scaling {
-        Some(scaling) if scaling.min_replicas == 0 => {
+        Some(scaling) if scaling.min_replicas == 0 || replaced => {
             let whole = Span::from(scaling.hold_timeout).as_secs().max(1);
             u32::try_from(whole).unwrap_or(HOLD_SECONDS)
         }
-        None if by_subresource(object).is_some() && object.spec.replicas.is_some() => HOLD_SECONDS,
+        None if replaced || scaled_by_others() => HOLD_SECONDS,
         _ => return None,
     };
     Some(Hold { seconds, limit: HELD })

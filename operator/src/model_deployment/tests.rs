@@ -84,6 +84,7 @@ pub(super) fn inputs(object: &ModelDeployment) -> Inputs<'_> {
         stats: Vec::new(),
         experiment: crate::model_deployment::experiment::Seen::default(),
         route: None,
+        feedback_key: None,
     }
 }
 

@@ -43,6 +43,11 @@ fn canary(step: &Value) -> Value {
     spec(json!({"strategy": {"canary": {"steps": [step]}}}))
 }
 
+/// A rollout of one analysis, by `metric`.
+fn analysed(metric: &Value) -> Value {
+    canary(&json!({"analysis": {"duration": "1m", "metrics": [metric]}}))
+}
+
 /// `yaml` with `change` merged into its spec.
 fn changed(yaml: &str, change: Value) -> Value {
     fn merge(into: &mut Value, change: Value) {
@@ -289,6 +294,11 @@ async fn wrong_objects_are_refused_with_what_to_do() {
         ),
         (
             MODEL_DEPLOYMENT,
+            canary(&json!({"mirror": {"percent": 101}})),
+            "less than or equal to 100",
+        ),
+        (
+            MODEL_DEPLOYMENT,
             canary(&json!({"pause": {"duration": "5 minutes"}})),
             "should match",
         ),
@@ -304,6 +314,56 @@ async fn wrong_objects_are_refused_with_what_to_do() {
                 "prometheus": {"address": "http://p:9090", "query": "up"}}]}}),
             ),
             "set exactly one of name and prometheus",
+        ),
+        (
+            MODEL_DEPLOYMENT,
+            analysed(&json!({"name": "errorRate", "min": 0.1})),
+            "is better the lower it is: set max",
+        ),
+        (
+            MODEL_DEPLOYMENT,
+            analysed(&json!({"name": "errorRate", "max": -0.1})),
+            "is never below 0",
+        ),
+        (
+            MODEL_DEPLOYMENT,
+            analysed(&json!({"name": "clicks", "max": 1})),
+            "supported values: \"errorRate\"",
+        ),
+        (
+            MODEL_DEPLOYMENT,
+            analysed(&json!({"name": "feedbackScore", "min": 0.5, "max": 1})),
+            "is better the higher it is: set min or minRatioToStable",
+        ),
+        (
+            MODEL_DEPLOYMENT,
+            analysed(&json!({"name": "feedbackScore", "maxRatioToStable": 1})),
+            "is better the higher it is: set min or minRatioToStable",
+        ),
+        (
+            MODEL_DEPLOYMENT,
+            analysed(&json!({"name": "feedbackScore", "min": 4})),
+            "scores are from 0 to 1",
+        ),
+        (
+            MODEL_DEPLOYMENT,
+            analysed(&json!({"name": "feedbackScore"})),
+            "a metric without a bound",
+        ),
+        (
+            MODEL_DEPLOYMENT,
+            analysed(&json!({"name": "latencyP95Seconds", "max": 1, "minRatioToStable": 1})),
+            "minRatioToStable and minScores are for the metric feedbackScore",
+        ),
+        (
+            MODEL_DEPLOYMENT,
+            analysed(&json!({"name": "errorRate", "max": 1, "minScores": 5})),
+            "minRatioToStable and minScores are for the metric feedbackScore",
+        ),
+        (
+            MODEL_DEPLOYMENT,
+            analysed(&json!({"name": "feedbackScore", "min": 0.5, "minScores": 0})),
+            "minScores",
         ),
         (
             MODEL_DEPLOYMENT,

@@ -72,6 +72,11 @@ pub enum TableError {
         "the experiment's key is not 64 hexadecimal digits; write some that no client knows, as `openssl rand -hex 32` does"
     )]
     ExperimentKey,
+    /// The same, for scores of revisions.
+    #[error(
+        "the feedback's key is not 64 hexadecimal digits; write some that no client knows, as `openssl rand -hex 32` does"
+    )]
+    FeedbackKey,
     /// A share above the whole.
     #[error("the canary of the variant {variant:?} has {field} {value}; write a number from 0 to 100")]
     CanaryShare {
@@ -115,6 +120,11 @@ pub fn check(routes: &RouteTable) -> Result<(), TableError> {
         if mirror.percent > 100 {
             return Err(TableError::MirrorShare(mirror.percent));
         }
+    }
+    if let Some(feedback) = &routes.feedback
+        && ticket::key(&feedback.key).is_none()
+    {
+        return Err(TableError::FeedbackKey);
     }
     routes.experiment.as_ref().map_or(Ok(()), check_experiment)
 }

@@ -43,14 +43,14 @@ struct Counts {
 
 /// The ids scored last.
 #[derive(Debug, Default)]
-struct Scored {
+pub(super) struct Scored {
     tags: HashSet<Tag>,
     order: VecDeque<Tag>,
 }
 
 impl Scored {
     /// Whether it was not there yet.
-    fn insert(&mut self, tag: Tag) -> bool {
+    pub(super) fn insert(&mut self, tag: Tag) -> bool {
         if !self.tags.insert(tag) {
             return false;
         }
@@ -67,7 +67,7 @@ impl Scored {
 /// Why a posted score was not counted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum NotCounted {
-    /// No router of this experiment gave out the id.
+    /// No router gave out the id, for this experiment or a revision that is there.
     Unknown,
     /// It has its score.
     Twice,

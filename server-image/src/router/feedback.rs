@@ -8,8 +8,9 @@ use hyper::{Method, Response, StatusCode};
 use serde::Deserialize;
 
 use super::body::ResponseBody;
-use super::experiment::{Experiment, NotCounted};
+use super::experiment::NotCounted;
 use super::refusal::{self, Refusal};
+use super::table::Table;
 
 /// Where it is posted. No server gets a request for this path.
 pub const PATH: &str = "/v1/feedback";
@@ -26,9 +27,9 @@ struct Feedback {
     score: f64,
 }
 
-/// Counts a score for the experiment of the table in force. `thread`: which of the router's answers.
+/// Counts a score as the table in force says. `thread`: which of the router's answers.
 pub async fn take<B>(
-    experiment: Option<&Experiment>,
+    table: &Table,
     method: &Method,
     body: B,
     thread: usize,
@@ -37,9 +38,9 @@ where
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let experiment = experiment
-        .filter(|experiment| experiment.takes_feedback())
-        .ok_or_else(refusal::no_feedback)?;
+    if !table.takes_feedback() {
+        return Err(refusal::no_feedback());
+    }
     if *method != Method::POST {
         return Err(refusal::feedback_method());
     }
@@ -51,7 +52,7 @@ where
     if !(0.0..=1.0).contains(&score) {
         return Err(refusal::feedback(&format!("the score is {score}")));
     }
-    match experiment.feedback(&id, score, thread) {
+    match table.feedback(&id, score, thread) {
         Ok(()) => {
             let mut response = Response::new(ResponseBody::Own(None));
             *response.status_mut() = StatusCode::NO_CONTENT;

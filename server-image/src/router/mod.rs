@@ -3,7 +3,7 @@
 //! A request meets [`table`] (which arm: [`choose`]), [`variant`] (which revision), [`backend`] (which server of it), and
 //! [`proxy`], which passes head and body on as they come, or waits for one ([`hold`]); [`mirror`] sends a canary copies. Each thread has its own
 //! connections ([`pool`]); what they share is read without locks: the table, the servers' readiness, the counters
-//! ([`metrics`] since the start, [`window`] since the table said so), and the scores of an [`experiment`], one tally a thread. [`watch`] follows the table's file.
+//! ([`metrics`] since the start, [`window`] since the table said so), the scores of an [`experiment`], one tally a thread, and those of each revision ([`scores`]). [`watch`] follows the table's file.
 
 pub mod admin;
 pub mod asked;
@@ -22,6 +22,7 @@ pub mod mirror;
 pub mod pool;
 pub mod proxy;
 pub mod refusal;
+pub mod scores;
 pub mod serve;
 pub mod table;
 pub mod ticket;

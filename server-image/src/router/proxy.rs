@@ -97,7 +97,7 @@ impl Worker {
         if request.uri().path() == feedback::PATH {
             let table = self.shared.table.load_full();
             let (parts, body) = request.into_parts();
-            let taken = feedback::take(table.experiment.as_ref(), &parts.method, body, self.number).await;
+            let taken = feedback::take(&table, &parts.method, body, self.number).await;
             return taken.unwrap_or_else(Refusal::into_response);
         }
         match self.route(request, peer).await {
@@ -242,7 +242,8 @@ impl Worker {
             if let Some(place) = place.take() {
                 place.release();
             }
-            let id = self.id(table, subject.as_ref());
+            let answers = (!asked.is_some()).then_some(revision);
+            let id = self.id(table, subject.as_ref(), answers);
             exchange.scores(subject.take());
             let sent = || {
                 mirrored = true;
@@ -357,10 +358,18 @@ impl Worker {
         self.canary_limit.max(usual.saturating_mul(2))
     }
 
-    /// What the answer's client names it by when it posts a score.
-    fn id(&self, table: &Table, subject: Option<&Subject>) -> Option<HeaderValue> {
-        let experiment = table.experiment.as_ref()?;
-        let id = experiment.id(subject?, || self.nonces.borrow_mut().draw())?;
+    /// What the answer's client names it by when it posts a score. `answers`: the revision that the split chose.
+    fn id(
+        &self,
+        table: &Table,
+        subject: Option<&Subject>,
+        answers: Option<&Revision>,
+    ) -> Option<HeaderValue> {
+        let nonce = || self.nonces.borrow_mut().draw();
+        let id = match (&table.scores, answers) {
+            (Some(scores), Some(revision)) => scores.id(revision, nonce()),
+            _ => table.experiment.as_ref()?.id(subject?, nonce)?,
+        };
         HeaderValue::try_from(id).ok()
     }
 }

@@ -167,9 +167,10 @@ pub fn connect() -> Refusal {
     )
 }
 
-/// No experiment takes feedback.
+/// Nobody takes feedback.
 pub fn no_feedback() -> Refusal {
-    let message = "no experiment with the metric feedbackScore runs here; keep the score to yourself";
+    let message =
+        "neither an experiment nor an analysis asks for a feedbackScore here; keep the score to yourself";
     invalid(StatusCode::NOT_FOUND, "no_feedback", message.into())
 }
 
@@ -194,9 +195,9 @@ pub fn feedback(why: &str) -> Refusal {
     invalid(StatusCode::UNPROCESSABLE_ENTITY, "invalid_feedback", message)
 }
 
-/// No router of this experiment gave out the id.
+/// No router gave out the id, for what is there now.
 pub fn unknown_id() -> Refusal {
-    let message = "this id is damaged, or of an experiment that is over or runs elsewhere; post the x-slipway-id of an answer as it came, while its experiment runs";
+    let message = "this id is damaged, or of an experiment or a revision that is over or elsewhere; post the x-slipway-id of an answer as it came, soon after it";
     invalid(StatusCode::NOT_FOUND, "id_not_found", message.into())
 }
 

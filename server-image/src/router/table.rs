@@ -10,9 +10,10 @@ use slipway_contract::{RouteTable, RouteVariant, RouterStats};
 use super::backend::Target;
 use super::check::{self, TableError};
 use super::choose::{self, Arm, Draws};
-use super::experiment::Experiment;
+use super::experiment::{Experiment, NotCounted};
 use super::hold::Queue;
 use super::metrics::Metrics;
+use super::scores::{self, Scores};
 use super::variant::{Canary, Choice, Revision, Variant, Waits, Wish};
 use super::window::Window;
 
@@ -38,6 +39,8 @@ pub struct Table {
     pub window: Window,
     /// What is being found out about the arms.
     pub experiment: Option<Experiment>,
+    /// Takes scores for each revision.
+    pub scores: Option<Scores>,
     /// The index of the arm that gets copies of the others' requests, and which share of them.
     mirror: Option<(usize, u32)>,
     version: String,
@@ -68,6 +71,10 @@ impl Table {
             experiment: routes.experiment.as_ref().map(|route| {
                 let before = before.and_then(|before| before.experiment.as_ref());
                 Experiment::following(before, route, &routes.variants)
+            }),
+            scores: routes.feedback.as_ref().and_then(|route| {
+                let before = before.and_then(|before| before.scores.as_ref());
+                Scores::following(before, route)
             }),
             mirror: routes.mirror.as_ref().and_then(|mirror| {
                 let named = |route: &RouteVariant| route.name == mirror.variant;
@@ -156,6 +163,26 @@ impl Table {
         })
     }
 
+    /// Whether clients may post scores.
+    pub fn takes_feedback(&self) -> bool {
+        self.scores.is_some() || self.experiment.as_ref().is_some_and(Experiment::takes_feedback)
+    }
+
+    /// Counts what a client says of the answer with `id`, once. `thread`: which of the router's answers.
+    pub fn feedback(&self, id: &str, score: f64, thread: usize) -> Result<(), NotCounted> {
+        let revisions = self.revisions().map(|(_, revision)| revision);
+        let taken = self
+            .scores
+            .as_ref()
+            .map(|scores| scores.take(id, score, revisions));
+        match (taken, &self.experiment) {
+            (Some(Err(NotCounted::Unknown)) | None, Some(experiment)) => {
+                experiment.feedback(id, score, thread)
+            }
+            (taken, _) => taken.unwrap_or(Err(NotCounted::Unknown)),
+        }
+    }
+
     /// The answer of `/stats`.
     pub fn stats(&self) -> RouterStats {
         let stats = self.window.stats(&self.version, |variant, name| {
@@ -209,6 +236,7 @@ impl<Discover: FnMut(Authority) -> Arc<Target>> Builder<'_, Discover> {
         Ok(Revision {
             header: header.transpose()?,
             name: name.to_owned(),
+            answerer: scores::answerer(variant, name),
             target: target.clone(),
             window: self.window.series(variant, name, &series),
             series,

@@ -73,10 +73,24 @@ impl Seal {
 
     /// The id of a request's answer. `nonce`: another number for each request.
     pub fn write(&self, routed: Routed, nonce: u64) -> String {
+        self.seal(
+            routed.arm as u16,
+            routed.bucket.unwrap_or(NO_BUCKET),
+            routed.weight.to_be_bytes(),
+            nonce,
+        )
+    }
+
+    /// The id of an answer that says nothing but who gave it.
+    pub fn sign(&self, answerer: u64, nonce: u64) -> String {
+        self.seal(0, NO_BUCKET, answerer.to_be_bytes(), nonce)
+    }
+
+    fn seal(&self, arm: u16, bucket: u16, weight: [u8; 8], nonce: u64) -> String {
         let mut bytes = [0; PLAIN + TAG];
-        bytes[..2].copy_from_slice(&(routed.arm as u16).to_be_bytes());
-        bytes[2..4].copy_from_slice(&routed.bucket.unwrap_or(NO_BUCKET).to_be_bytes());
-        bytes[4..12].copy_from_slice(&routed.weight.to_be_bytes());
+        bytes[..2].copy_from_slice(&arm.to_be_bytes());
+        bytes[2..4].copy_from_slice(&bucket.to_be_bytes());
+        bytes[4..12].copy_from_slice(&weight);
         bytes[12..PLAIN].copy_from_slice(&nonce.to_be_bytes());
         let tag = self.tag(&bytes[..PLAIN]);
         bytes[PLAIN..].copy_from_slice(&tag);
@@ -85,6 +99,24 @@ impl Seal {
 
     /// What an id says, and what tells it from others. None of what no router of this experiment wrote.
     pub fn read(&self, id: &str) -> Option<(Routed, Tag)> {
+        let (plain, tag) = self.open(id)?;
+        let short = |at: usize| u16::from_be_bytes([plain[at], plain[at + 1]]);
+        let bucket = short(2);
+        let routed = Routed {
+            arm: short(0).into(),
+            weight: f64::from_be_bytes(plain[4..12].try_into().ok()?),
+            bucket: (bucket != NO_BUCKET).then_some(bucket),
+        };
+        Some((routed, tag))
+    }
+
+    /// Who gave the answer, and what tells its id from others. None of what no router with this key signed.
+    pub fn signed(&self, id: &str) -> Option<(u64, Tag)> {
+        let (plain, tag) = self.open(id)?;
+        Some((u64::from_be_bytes(plain[4..12].try_into().ok()?), tag))
+    }
+
+    fn open(&self, id: &str) -> Option<([u8; PLAIN], Tag)> {
         let bytes = BASE64_URL_SAFE_NO_PAD.decode(id).ok()?;
         let bytes: &[u8; PLAIN + TAG] = bytes.as_slice().try_into().ok()?;
         let (plain, tag) = bytes.split_at(PLAIN);
@@ -98,14 +130,7 @@ impl Seal {
         if black_box(differing) != 0 {
             return None;
         }
-        let short = |at: usize| u16::from_be_bytes([plain[at], plain[at + 1]]);
-        let bucket = short(2);
-        let routed = Routed {
-            arm: short(0).into(),
-            weight: f64::from_be_bytes(plain[4..12].try_into().ok()?),
-            bucket: (bucket != NO_BUCKET).then_some(bucket),
-        };
-        Some((routed, tag))
+        Some((plain.try_into().ok()?, tag))
     }
 
     fn tag(&self, plain: &[u8]) -> Tag {

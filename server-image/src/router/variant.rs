@@ -18,6 +18,8 @@ use super::window::WindowSeries;
 pub struct Revision {
     /// Its name; may be empty.
     pub name: String,
+    /// What the ids of its answers say of it.
+    pub answerer: u64,
     /// Its servers.
     pub target: Arc<Target>,
     /// Its counts and times since the router started.

@@ -4,12 +4,12 @@
 //! after another was put in force, so that no answer of before is counted after.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use slipway_contract::{Histogram, Mirrored, RevisionStats, RouterStats};
+use slipway_contract::{Histogram, Mirrored, RevisionStats, RouterStats, Scores};
 
 use super::metrics::Series;
 
@@ -73,6 +73,7 @@ pub struct WindowSeries {
     pub mirrored: Answers,
     /// Copies that were not sent because too many were under way.
     pub dropped: AtomicU64,
+    scores: Mutex<Scores>,
 }
 
 impl WindowSeries {
@@ -82,7 +83,16 @@ impl WindowSeries {
             answered: Answers::default(),
             mirrored: Answers::default(),
             dropped: AtomicU64::new(0),
+            scores: Mutex::default(),
         }
+    }
+
+    /// Counts what a client said of one of its answers.
+    pub fn scored(&self, score: f64) {
+        self.scores
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .add(score);
     }
 
     fn read(&self, variant: &str, revision: &str, ready_servers: u64) -> RevisionStats {
@@ -98,6 +108,7 @@ impl WindowSeries {
             ready_servers,
             latency,
             first_byte,
+            scores: *self.scores.lock().unwrap_or_else(PoisonError::into_inner),
             mirrored: self.read_mirrored(),
         }
     }

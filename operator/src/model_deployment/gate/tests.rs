@@ -1,4 +1,4 @@
-//! Which way each template's evaluation asks.
+//! Which templates are gates, how their verdicts are read, and which way each evaluation asks.
 
 use serde_json::{Value, json};
 
@@ -40,5 +40,75 @@ fn what_can_be_asked_over_http_is_asked_of_the_new_revision() {
         ("Retrieval", "mrrAt10", &loaded),
     ] {
         assert_eq!(target_of(task, metric), *expected, "{task} {metric}");
+    }
+}
+
+fn run(name: &str, more: &serde_json::Value) -> EvalRun {
+    let mut run = json!({"metadata": {"name": name}, "spec": {"task": "SequenceClassification",
+        "metrics": [{"name": "accuracy"}], "dataset": {"configMap": {"name": "rows", "key": "rows.csv"}}}});
+    for (key, value) in more.as_object().unwrap() {
+        run["spec"][key] = value.clone();
+    }
+    serde_json::from_value(run).unwrap()
+}
+
+fn bound() -> serde_json::Value {
+    json!([{"metric": "accuracy", "min": 0.7}])
+}
+
+#[test]
+fn a_template_that_is_no_gate_is_told_with_cause_and_fix() {
+    let own = run(
+        "gate",
+        &json!({"thresholds": bound(), "target": {"model": {"hub": {"repo": "a/b"}}}}),
+    );
+    let open = run("gate", &json!({}));
+    for (template, said) in [
+        (
+            None,
+            "there is no EvalRun gate to make the evaluation from; create one",
+        ),
+        (
+            Some(&own),
+            "EvalRun gate has a target of its own; name one without",
+        ),
+        (
+            Some(&open),
+            "has no bound, so that every revision would pass; give it thresholds or a baseline",
+        ),
+    ] {
+        match evaluation("gate", template, None) {
+            Some(Evaluation::Unusable(why)) => assert!(why.contains(said), "{why}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    let fine = run("gate", &json!({"thresholds": bound()}));
+    assert_eq!(evaluation("gate", Some(&fine), None), None);
+}
+
+#[test]
+fn a_verdict_is_read_with_its_figures_whatever_became_of_the_template() {
+    let ended = |status: serde_json::Value| EvalRun {
+        status: Some(serde_json::from_value(status).unwrap()),
+        ..run("web-main-1", &json!({"thresholds": bound()}))
+    };
+    let failed = json!([{"type": "Failed", "status": "True", "reason": "", "message": "", "lastTransitionTime":
+        "2026-11-23T00:00:00Z"}, {"type": "Ready", "status": "False", "reason": "", "message": "the data is gone",
+        "lastTransitionTime": "2026-11-23T00:00:00Z"}]);
+    for (status, read) in [
+        (
+            json!({"verdict": "Failed", "findings": ["accuracy 0.4 misses min 0.7"], "conditions": []}),
+            Evaluation::Failed("EvalRun web-main-1: accuracy 0.4 misses min 0.7".into()),
+        ),
+        (
+            json!({"verdict": "Inconclusive", "findings": ["accuracy straddles"], "conditions": []}),
+            Evaluation::Inconclusive("EvalRun web-main-1: accuracy straddles".into()),
+        ),
+        (
+            json!({"conditions": failed}),
+            Evaluation::Inconclusive("EvalRun web-main-1 did not come to its end: the data is gone".into()),
+        ),
+    ] {
+        assert_eq!(evaluation("gone", None, Some(&ended(status))), Some(read));
     }
 }

@@ -126,7 +126,8 @@ fn the_evaluation_is_made_once_the_revision_can_be_asked() {
     let mut seen = seen(&object, &unchanged());
     let template: EvalRun = serde_saphyr::from_str(
         "metadata: {name: gate}\n\
-         spec: {task: SequenceClassification, dataset: {hub: {repo: a/b}}, metrics: [{name: accuracy}]}",
+         spec: {task: SequenceClassification, dataset: {hub: {repo: a/b}}, metrics: [{name: accuracy}], \
+         thresholds: [{metric: accuracy, min: 0.7}]}",
     )
     .unwrap();
     seen.variants[0].template = Some(template);
@@ -255,4 +256,43 @@ fn what_was_rolled_back_is_forgotten_once_the_spec_asks_for_what_serves() {
     assert_eq!(back.held, []);
     let (told, _) = status(&object, &seen, &back);
     assert_eq!(told.variants[0].rollout, None);
+}
+
+const SCORED: &str = "
+  strategy: {canary: {steps: [{setWeight: 50}, {analysis: {duration: 1m, metrics: [{name: feedbackScore, min: 0.5}]}}]}}
+";
+
+#[test]
+fn an_analysis_by_feedback_has_the_routers_take_scores_under_a_key_that_stays() {
+    let mut web = object(&format!("{TWO}{SCORED}"));
+    let told = |web: &ModelDeployment, key: Option<&str>| {
+        let mut seen = inputs(web);
+        seen.feedback_key = key.map(str::to_owned);
+        desired(web, &seen).routes
+    };
+    let map = told(&web, Some("00ff"));
+    assert_eq!(routes::feedback_key(&map).as_deref(), Some("00ff"));
+    assert_eq!(
+        routes::feedback_key(&told(&web, None)),
+        None,
+        "only where it is asked for"
+    );
+    // Before a revision is rolled in, an experiment's scores come first.
+    web.spec.experiment = Some(serde_saphyr::from_str("metric: feedbackScore").unwrap());
+    let mut seen = inputs(&web);
+    let children = desired(&web, &seen);
+    settle(&mut seen, &children);
+    seen.feedback_key = Some("00ff".into());
+    seen.experiment.fresh_key = "11".repeat(32);
+    let table = table(&desired(&web, &seen));
+    assert!(
+        table.experiment.is_some() && table.feedback.is_none(),
+        "{table:?}"
+    );
+}
+
+#[test]
+fn only_strategies_with_an_analysis_by_feedback_ask_for_it() {
+    let asks = |yaml: &str| object(&format!("{TWO}{yaml}")).spec.strategy.asks_for_feedback();
+    assert_eq!((asks(SCORED), asks(STEPS)), (true, false));
 }

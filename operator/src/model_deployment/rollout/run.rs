@@ -6,15 +6,17 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::core::Duration;
 
-use super::{Arm, Command, Decision, EVALUATING, Evaluation, HISTORY, SOON, intent, step, step_count};
+use super::{
+    Arm, Command, Decision, EVALUATING, Evaluation, HISTORY, SOON, gives_way, room, step, step_count,
+};
 use crate::{
     conditions::Summary,
-    crd::{OnFailure, RolloutPhase, RolloutStatus, Step, WhenNoCapacity},
+    crd::{OnFailure, RolloutPhase, RolloutStatus, Step},
     model_deployment::analysis::{self, Finding, Judged},
 };
 
 pub(super) struct Run<'a> {
-    arm: &'a Arm<'a>,
+    pub(super) arm: &'a Arm<'a>,
     now: Timestamp,
     events: Vec<Summary>,
     look: Option<Span>,
@@ -56,11 +58,15 @@ impl<'a> Run<'a> {
 
     fn await_promotion(&mut self, status: &mut RolloutStatus) {
         status.reason = "Promoting".into();
-        status.message = "the arm's pods become the new revision, one after the other".into();
+        status.message = if status.vacated {
+            format!("the arm's only pod becomes the new revision; {}", room::MEANWHILE)
+        } else {
+            "the arm's pods become the new revision, one after the other".into()
+        };
         self.look = Some(SOON);
     }
 
-    fn say(&mut self, status: &RolloutStatus, warning: bool, reason: &str, what: &str) {
+    pub(super) fn say(&mut self, status: &RolloutStatus, warning: bool, reason: &str, what: &str) {
         let message = format!(
             "variant {}, revision {}: {what}",
             self.arm.variant, status.revision
@@ -74,6 +80,7 @@ impl<'a> Run<'a> {
 
     /// Begins; `before` is the rollout of another revision that it takes the place of.
     pub(super) fn begin(&mut self, before: Option<&RolloutStatus>) -> RolloutStatus {
+        let (replacing, vacated) = room::taken(before, self.arm.replicas);
         let status = RolloutStatus {
             revision: self.arm.wanted.into(),
             from: self.arm.stable.into(),
@@ -85,7 +92,8 @@ impl<'a> Run<'a> {
             target: 0,
             weight: 0,
             mirror: 0,
-            replacing: false,
+            replacing,
+            vacated,
             reason: "Starting".into(),
             message: String::new(),
             history: Vec::new(),
@@ -125,7 +133,7 @@ impl<'a> Run<'a> {
                 "spec.paused is set; the step begins again once it is not",
             );
         } else if !self.arm.paused && status.phase == RolloutPhase::Paused && status.reason == "SpecPaused" {
-            status.phase = RolloutPhase::Progressing;
+            go_on(status);
             status.step_started = Time(self.now);
         }
     }
@@ -192,59 +200,6 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Whether the new revision has the pods that the step needs.
-    fn answers(&mut self, status: &mut RolloutStatus) -> bool {
-        let wanted = intent(Some(status), self.arm.replicas).canary_replicas;
-        let pods = &self.arm.canary;
-        if pods.ready >= wanted {
-            return true;
-        }
-        if let Some(why) = &pods.broken {
-            let why = why.clone();
-            self.fail(status, "RevisionFailed", &why);
-            return false;
-        }
-        if let Some(why) = &pods.unschedulable {
-            let replace = self.arm.strategy.when_no_capacity == WhenNoCapacity::Replace;
-            if replace && self.arm.replicas > 1 {
-                if !status.replacing {
-                    status.replacing = true;
-                    self.say(
-                        status,
-                        true,
-                        "NoCapacity",
-                        &format!("takes the place of old pods, since {why}"),
-                    );
-                }
-                self.wait(
-                    status,
-                    "NoCapacity",
-                    &format!("takes the place of old pods, since {why}"),
-                );
-            } else {
-                let fix = if replace {
-                    "an arm with one pod is not replaced in place: free or add nodes, or raise replicas"
-                } else {
-                    "free or add nodes, or set strategy.whenNoCapacity to Replace"
-                };
-                self.wait(
-                    status,
-                    "NoCapacity",
-                    &format!("no room for the new revision: {why}; {fix}"),
-                );
-            }
-        } else {
-            let why = pods.trouble.as_ref().map(|why| format!(": {why}"));
-            let text = format!(
-                "{} of {wanted} pods of the new revision are ready{}",
-                pods.ready,
-                why.unwrap_or_default()
-            );
-            self.wait(status, "WaitingForPods", &text);
-        }
-        false
-    }
-
     /// Whether the routers follow what the status asks for.
     fn followed(&mut self, status: &mut RolloutStatus) -> bool {
         if !self.arm.routers_follow {
@@ -287,7 +242,7 @@ impl<'a> Run<'a> {
     }
 
     /// Still at the same step.
-    fn wait(&mut self, status: &mut RolloutStatus, reason: &str, message: &str) {
+    pub(super) fn wait(&mut self, status: &mut RolloutStatus, reason: &str, message: &str) {
         let deadline = length(self.arm.strategy.progress_deadline);
         // An analysis may be as long as the deadline; what it waits for is not overdue before it has ended.
         let allowed = match step(self.arm.strategy, status.step) {
@@ -312,6 +267,9 @@ impl<'a> Run<'a> {
         status.phase = RolloutPhase::Paused;
         status.reason = reason.into();
         status.message = message.into();
+        if gives_way(status) {
+            status.message += "; the revision before comes back meanwhile, since there is no room for both";
+        }
         if reason == "WaitingForPromotion" {
             self.say(status, false, reason, message);
         }
@@ -342,7 +300,7 @@ impl<'a> Run<'a> {
         if status.history.len() < HISTORY {
             status.history.push(format!("step {}: {found}", status.step + 1));
         }
-        status.phase = RolloutPhase::Progressing;
+        go_on(status);
         status.step += 1;
         status.step_started = Time(self.now);
         status.target = 0;
@@ -351,7 +309,7 @@ impl<'a> Run<'a> {
         self.look = Some(SOON);
     }
 
-    fn fail(&mut self, status: &mut RolloutStatus, reason: &str, why: &str) {
+    pub(super) fn fail(&mut self, status: &mut RolloutStatus, reason: &str, why: &str) {
         match self.arm.strategy.on_failure {
             OnFailure::Rollback => self.roll_back(status, reason, why),
             OnFailure::Pause => {
@@ -362,14 +320,15 @@ impl<'a> Run<'a> {
     }
 
     fn roll_back(&mut self, status: &mut RolloutStatus, reason: &str, why: &str) {
-        self.say(
-            status,
-            true,
-            "RolledBack",
-            &format!("{why}; the revision before has the whole share"),
-        );
+        let back = if status.vacated {
+            format!("the revision before takes its place again; {}", room::MEANWHILE)
+        } else {
+            "the revision before has the whole share".to_owned()
+        };
+        self.say(status, true, "RolledBack", &format!("{why}; {back}"));
         status.phase = RolloutPhase::RolledBack;
         (status.target, status.weight, status.mirror) = (0, 0, 0);
+        (status.replacing, status.vacated) = (false, false);
         status.reason = reason.into();
         status.message =
             format!("{why}; change the spec, or set slipway.dev/retry to try this revision again");
@@ -379,6 +338,14 @@ impl<'a> Run<'a> {
     fn elapsed(&self, status: &RolloutStatus) -> SignedDuration {
         self.now.duration_since(status.step_started.0)
     }
+}
+
+/// A step is under way again. Whether there is room is seen anew where the old revision came back meanwhile.
+fn go_on(status: &mut RolloutStatus) {
+    if gives_way(status) {
+        (status.replacing, status.vacated) = (false, false);
+    }
+    status.phase = RolloutPhase::Progressing;
 }
 
 fn decision_needed(what: &str) -> String {
@@ -391,6 +358,10 @@ fn told(status: &RolloutStatus) -> String {
 
 fn shares(status: &RolloutStatus) -> String {
     match status.mirror {
+        0 if status.vacated && status.weight > 0 => format!(
+            "{}% of the arm's requests, in fact all, since it took the place of the arm's only pod",
+            status.weight
+        ),
         0 => format!("{}% of the arm's requests", status.weight),
         mirror => format!(
             "{}% of the arm's requests, and a copy of {mirror}%",

@@ -1,13 +1,17 @@
 //! Loads that come and go, and what follows.
 
+use k8s_openapi::api::apps::v1::Deployment;
 use proptest::prelude::*;
 use slipway_contract::{Mirrored, RevisionStats};
 
 use super::*;
-use crate::model_deployment::{
-    plan::plan,
-    routes,
-    tests::{desired, inputs, now, object, settings, settle, status},
+use crate::{
+    crd::ModelDeploymentSpec,
+    model_deployment::{
+        plan::plan,
+        routes,
+        tests::{desired, inputs, now, object, settings, settle, status},
+    },
 };
 
 const DELAY: i64 = 300;
@@ -46,6 +50,7 @@ fn having(scaling: Scaling, replicas: i32) -> Arm {
     Arm {
         scaling,
         floor: 0,
+        apart: None,
         before: ScalingStatus {
             desired_replicas: replicas,
             ..ScalingStatus::default()
@@ -159,7 +164,7 @@ fn the_load_is_what_all_routers_say_of_a_variant() {
     };
     let one = answer(vec![series("a", 3, 2, 0), copied, series("b", 9, 9, 0)]);
     let two = answer(vec![series("a", 0, 0, 40)]);
-    let sum = |answers: &[Option<RouterStats>]| Load::of(answers, "a");
+    let sum = |answers: &[Option<RouterStats>]| Load::of(answers, "a", None);
     assert_eq!(
         sum(&[one.clone(), two.clone()]),
         Load {
@@ -179,6 +184,45 @@ fn the_load_is_what_all_routers_say_of_a_variant() {
     assert_eq!(sum(&[None, one]).requests, 11);
 }
 
+#[test]
+fn what_evaluations_ask_of_a_revision_without_a_share_wakes_nobody() {
+    let web = object(ONE);
+    let seen = inputs(&web);
+    let rolled = |target: u32| -> RolloutStatus {
+        serde_json::from_value(serde_json::json!({
+            "revision": "new", "from": "old", "sources": {"asked": "", "model": {}}, "phase": "Progressing",
+            "step": 0, "stepStarted": at(0), "started": at(0), "target": target,
+        }))
+        .unwrap()
+    };
+    let asked = |rollout: &RolloutStatus| {
+        let mut arm = arm(&web, &seen.variants[0], Some(rollout)).unwrap();
+        arm.before.desired_replicas = 0;
+        let series = |revision: &str, in_flight| RevisionStats {
+            variant: "control".into(),
+            revision: revision.into(),
+            in_flight,
+            ..RevisionStats::default()
+        };
+        let answer = |own| {
+            [Some(RouterStats {
+                series: vec![series("new", 9), series("old", own)],
+                ..RouterStats::default()
+            })]
+        };
+        [0, 1].map(|own| {
+            let load = Load::of(&answer(own), "control", arm.apart.as_deref());
+            decide(&arm, &load, at(1)).desired_replicas
+        })
+    };
+    assert_eq!(asked(&rolled(0)), [0, 1], "only its own requests wake it");
+    assert_eq!(
+        asked(&rolled(10)),
+        [1, 1],
+        "a share needs a pod of the old revision too"
+    );
+}
+
 const ONE: &str = "
 metadata: {name: web, namespace: models, uid: u, generation: 3}
 spec:
@@ -188,7 +232,7 @@ spec:
 ";
 
 #[test]
-fn an_arm_without_pods_takes_a_new_revision_at_once_and_is_ready() {
+fn an_arm_without_pods_is_ready_and_a_new_revision_passes_its_steps_beside_none() {
     let mut web = object(ONE);
     let before = web.clone();
     let mut seen = inputs(&before);
@@ -248,7 +292,18 @@ fn an_arm_without_pods_takes_a_new_revision_at_once_and_is_ready() {
     web.spec.variants[0].resources = serde_saphyr::from_str("limits: {memory: 3Gi}").unwrap();
     let mut changed = inputs(&web);
     changed.variants[0].server = seen.variants[0].server.take();
-    let swapped = desired(&web, &changed);
+    let gated = desired(&web, &changed);
+    let pods = |server: &Deployment| server.spec.as_ref().unwrap().replicas;
+    assert_eq!(
+        gated.held,
+        [("web-control".to_owned(), 0)],
+        "the old revision sleeps on"
+    );
+    assert_eq!(gated.canaries.iter().map(pods).collect::<Vec<_>>(), [Some(1)]);
+    // Without steps nothing is to be asked first.
+    let mut plain = web.clone();
+    plain.spec.strategy.canary = None;
+    let swapped = desired(&plain, &changed);
     assert!(swapped.canaries.is_empty() && swapped.held.is_empty());
     assert_eq!((swapped.servers.len(), replicas(&swapped)), (1, Some(0)));
 }
@@ -271,7 +326,10 @@ spec: {replicas: 3, variants: [{name: control, model: {hub: {repo: a/old}}}]}
         told.selector.as_deref(),
         Some("slipway.dev/model-deployment=web,slipway.dev/track=stable,slipway.dev/variant=control")
     );
-    assert_eq!(hold(&web, &web.spec.variants[0]).unwrap().seconds, HOLD_SECONDS);
+    assert_eq!(
+        hold(&web, &web.spec.variants[0], 100).unwrap().seconds,
+        HOLD_SECONDS
+    );
     let own = object(
         &yaml
             .replace("replicas: 3, ", "")
@@ -281,7 +339,21 @@ spec: {replicas: 3, variants: [{name: control, model: {hub: {repo: a/old}}}]}
         (fixed(&own, &own.spec.variants[0]), by_subresource(&own)),
         (2, None)
     );
-    assert_eq!(hold(&own, &own.spec.variants[0]), None);
+    assert_eq!(hold(&own, &own.spec.variants[0], 100), None);
+    let strategy = "{whenNoCapacity: Replace, canary: {steps: [{setWeight: 50}]}}";
+    let replaced = ModelDeployment {
+        spec: ModelDeploymentSpec {
+            strategy: serde_saphyr::from_str(strategy).unwrap(),
+            ..own.spec.clone()
+        },
+        ..own.clone()
+    };
+    let held = |percent| hold(&replaced, &replaced.spec.variants[0], percent).map(|hold| hold.seconds);
+    assert_eq!(
+        (held(100), held(80)),
+        (Some(HOLD_SECONDS), None),
+        "other arms answer where there are some"
+    );
 }
 
 fn loads() -> impl Strategy<Value = Load> {

@@ -104,7 +104,8 @@ impl Watch {
     /// Whether another decision follows from these answers than the one made last.
     fn changes(&self, answers: &[Option<RouterStats>], now: Timestamp) -> bool {
         self.arms.iter().any(|(name, arm)| {
-            let next: ScalingStatus = decide(arm, &Load::of(answers, name), now);
+            let load = Load::of(answers, name, arm.apart.as_deref());
+            let next: ScalingStatus = decide(arm, &load, now);
             next != arm.before
         })
     }
@@ -153,6 +154,7 @@ mod tests {
         let arm = Arm {
             scaling: serde_saphyr::from_str("{minReplicas: 0}").unwrap(),
             floor: 0,
+            apart: None,
             before: ScalingStatus::default(),
             ready_since: None,
         };
