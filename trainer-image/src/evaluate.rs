@@ -171,6 +171,9 @@ fn evaluate(config: &EvalConfig, benchmark: Option<&Benchmark>, host: &Host) -> 
             let facts = record::Facts {
                 config,
                 split: &examples.split,
+                shots: benchmark
+                    .and_then(|benchmark| benchmark.few_shot.as_ref())
+                    .map_or(0, |shots| shots.count),
                 dataset: dataset.identity.as_ref(),
                 model: target.pin.as_ref(),
                 results: &results,

@@ -187,6 +187,11 @@ async fn wrong_objects_are_refused_with_what_to_do() {
             "starts with a letter",
         ),
         (EVAL_RUN, metric("perplexity"), "choose metrics that fit the task"),
+        (
+            EVAL_RUN,
+            spec(json!({"task": "CausalLM", "metrics": [{"name": "chrf"}], "fewShot": {"count": 2}})),
+            "set benchmark, or remove fewShot",
+        ),
         (EVAL_RUN, metric("bleu"), "choose metrics that fit the task"),
         (
             EVAL_RUN,

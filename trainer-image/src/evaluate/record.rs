@@ -20,6 +20,8 @@ const CARD: &str = "README.md";
 pub(super) struct Facts<'a> {
     pub config: &'a EvalConfig,
     pub split: &'a str,
+    /// Worked examples shown before each question.
+    pub shots: usize,
     pub dataset: Option<&'a Pin>,
     pub model: Option<&'a Pin>,
     pub results: &'a [MetricResult],
@@ -141,7 +143,11 @@ fn index_results(facts: &Facts<'_>) -> Vec<EvalResult> {
             dataset_split: Some(facts.split.to_owned()),
             dataset_revision: facts.dataset.map(|pin| pin.commit.clone()),
             metric_type: result.metric.card_type().into(),
-            metric_name: Some(metric_name(result)),
+            // What was measured otherwise is another result.
+            metric_name: Some(match facts.shots {
+                0 => metric_name(result),
+                shots => format!("{}, {shots}-shot", metric_name(result)),
+            }),
             value: rounded(result.value),
             source: None,
         })
@@ -161,7 +167,7 @@ fn entries(facts: &Facts<'_>) -> Vec<EvalEntry> {
         .iter()
         .map(|result| EvalEntry {
             dataset_id: dataset.repo.clone(),
-            task_id: task_id(facts.split, result),
+            task_id: task_id(facts, result),
             revision: Some(dataset.commit.clone()),
             value: rounded(result.value),
             date: Some(facts.today.to_string()),
@@ -224,12 +230,15 @@ pub(super) fn metric_name(result: &MetricResult) -> String {
         .map_or_else(|| name.to_owned(), |kind| format!("{name} ({})", kind.as_str()))
 }
 
-fn task_id(split: &str, result: &MetricResult) -> String {
-    let metric = result.metric.as_str();
-    result.average.map_or_else(
-        || format!("{split}/{metric}"),
-        |kind| format!("{split}/{metric}_{}", kind.as_str()),
-    )
+fn task_id(facts: &Facts<'_>, result: &MetricResult) -> String {
+    let mut id = format!("{}/{}", facts.split, result.metric.as_str());
+    if let Some(kind) = result.average {
+        id = format!("{id}_{}", kind.as_str());
+    }
+    if facts.shots > 0 {
+        id = format!("{id}_{}shot", facts.shots);
+    }
+    id
 }
 
 fn slug(id: &str) -> String {
@@ -246,4 +255,38 @@ fn slug(id: &str) -> String {
         .collect::<String>()
         .trim_start_matches('.')
         .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_with_and_without_worked_examples_stand_beside_each_other() {
+        let config: EvalConfig = serde_json::from_value(serde_json::json!({
+            "target": { "model": { "path": "model" } },
+            "task": "MultipleChoice",
+            "dataset": { "source": { "path": "data/rows.csv" } },
+        }))
+        .unwrap();
+        let result: MetricResult = serde_json::from_value(serde_json::json!({
+            "metric": "acc", "value": 0.5, "confidenceInterval": { "low": 0.4, "high": 0.6 }, "examples": 9,
+        }))
+        .unwrap();
+        let said = |shots| {
+            let facts = Facts {
+                config: &config,
+                split: "test",
+                shots,
+                dataset: None,
+                model: None,
+                results: std::slice::from_ref(&result),
+                today: Date::constant(2026, 1, 1),
+            };
+            let name = index_results(&facts)[0].metric_name.clone();
+            (name.unwrap(), task_id(&facts, &result))
+        };
+        assert_eq!(said(0), ("Accuracy".into(), "test/acc".into()));
+        assert_eq!(said(5), ("Accuracy, 5-shot".into(), "test/acc_5shot".into()));
+    }
 }
