@@ -176,7 +176,7 @@ def series(split: dict, of: tuple[str, str], found: collections.Counter):
     for variant in split["variants"]:
         for track, route in (("stable", variant), ("canary", variant.get("canary"))):
             if route:
-                yield {"variant": variant["name"], "revision": route["revision"],
+                yield {"variant": variant["name"], "revision": route.get("revision", ""),
                        "readyServers": found[of, variant["name"], track]}
 
 
