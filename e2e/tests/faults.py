@@ -231,4 +231,6 @@ def a_hub_with(*faults: dict):
 def commits(hub: str, repo: str) -> list[dict]:
     """What was committed to a model's repository, without the commit that it began with; the newest first."""
     code, _, every = request(f"{hub}/api/models/{repo}/commits/main")
+    # Without a token a repository that is not there is one that is hidden.
+    assert code in (200, 401), every
     return [commit for commit in every if "initial" not in commit["title"].lower()] if code == 200 else []

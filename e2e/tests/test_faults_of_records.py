@@ -54,7 +54,7 @@ def trainer(namespace: str) -> list[dict]:
 
 #: The Hub's faults while a gate's evaluation is recorded; who is killed, and whether that is once the commit is made.
 RECORDING = {
-    "limits the rate": ([{"match": COMMIT, "times": 3, **LIMITED}, {"match": "^GET .*-limited", "times": 20, **LIMITED}], None, False),
+    "limits the rate": ([{"match": COMMIT, "times": 3, **LIMITED}, {"match": "^GET .*-limited/(revision|resolve|raw|tree)", "times": 12, **LIMITED}], None, False),
     "loses the answer to the commit": ([{**UNTOLD, "times": 2}], None, False),
     "holds the commit while the operator is killed": ([HELD], operator, False),
     "made the commit when the evaluation is killed": ([UNTOLD], evaluation, True),
@@ -65,14 +65,15 @@ RECORDING = {
 def test_a_gate_records_on_a_hub_that(case, web, keep):
     """The revision's model is of that Hub too, and its evaluation stands in that model's own card."""
     faults, victim, after = RECORDING[case]
-    name = f"acme/{web.namespace}-{victim.__name__ if victim else case.split()[0]}-limited"
+    gate_name = f"recorded-{list(RECORDING).index(case)}"
+    name = f"acme/{web.namespace}-{gate_name}-limited"
     push_decoder(name)
-    gate(web.namespace, "recorded", 1e9, record={"modelCard": {"repo": name}})
+    gate(web.namespace, gate_name, 1e9, record={"modelCard": {"repo": name}})
     before, runs = decisions(web), gate_runs(web)
     with web.load() as load:
         with a_hub_with(*faults) as hub:
             repo = Repo(hub, name)
-            web.roll(gated("recorded"), {"setWeight": 50}, arm=(arm := web.changed(repo=name)))
+            web.roll(gated(gate_name), {"setWeight": 50}, arm=(arm := web.changed(repo=name)))
             if victim:
                 eventually("the commit", repo.made if after else repo.asked, 120)
                 load.stage("kill")
