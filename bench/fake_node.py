@@ -1,12 +1,15 @@
 """A node of the embedded cluster with no kubelet behind it: its pods are ready as soon as they are bound to it and gone as
-soon as they are deleted, so that hundreds of them cost nothing. Its routers answer the operator by `fake_routers.py`."""
+soon as they are deleted, so that hundreds of them cost nothing. Its routers read their split and find their servers as real
+ones do, and answer the operator by `fake_routers.py`."""
 
+import collections
 import concurrent.futures
 import contextlib
 import datetime
 import itertools
 import json
 import os
+import pathlib
 import subprocess
 import sys
 import threading
@@ -25,6 +28,7 @@ NETWORK = "198.18.0.0/16"
 #: Where a router says which split it follows, and the annotation by which the operator told it.
 METRICS_PORT = 9090
 ROUTES = "slipway.dev/routes"
+DEPLOYMENT, VARIANT, TRACK = (f"slipway.dev/{name}" for name in ("model-deployment", "variant", "track"))
 
 
 def now() -> str:
@@ -32,13 +36,18 @@ def now() -> str:
 
 
 class FakeNode:
-    """Speaks to the apiserver at `api`, a `kubectl proxy`."""
+    """Speaks to the apiserver at `api`, a `kubectl proxy`. What its routers say is put into the file `said`."""
 
-    def __init__(self, api: str, versions):
-        self.api, self.versions = api, versions
+    def __init__(self, api: str, said: pathlib.Path):
+        self.api, self.said = api, said
         self.name = f"bench-{uuid.uuid4().hex[:6]}"
         self.addresses = (f"198.18.{high}.{low}" for high, low in itertools.product(range(256), range(1, 255)))
-        self.routers: dict[str, str] = {}
+        #: Versions that the routers were told of, by address; splits, by (namespace, name) and version; servers, by the
+        #: pods' uid.
+        self.routers: dict[str, tuple[tuple[str, str], str]] = {}
+        self.splits: dict[tuple[tuple[str, str], str], dict] = {}
+        self.servers: dict[str, tuple[tuple[str, str], str, str]] = {}
+        self.changed, self.lock = threading.Event(), threading.Lock()
         self.started: set[str] = set()
         self.ended = threading.Event()
         self.hands = concurrent.futures.ThreadPoolExecutor(8)
@@ -60,7 +69,7 @@ class FakeNode:
         lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": self.name},
                  "spec": {"holderIdentity": self.name, "leaseDurationSeconds": 40, "renewTime": now()}}
         self.call("POST", LEASES, lease).close()
-        for work in (self.beat, self.watch):
+        for work in (self.beat, self.watch, self.tell):
             threading.Thread(target=work, daemon=True).start()
         return self
 
@@ -88,17 +97,35 @@ class FakeNode:
 
     def see(self, pod: dict) -> None:
         """Called for one pod after the other; what it asks of the apiserver goes on meanwhile."""
-        meta, address = pod["metadata"], pod.get("status", {}).get("podIP")
-        version = meta.get("annotations", {}).get(ROUTES)
+        meta, address, labels = pod["metadata"], pod.get("status", {}).get("podIP"), pod["metadata"].get("labels", {})
+        version, of = meta.get("annotations", {}).get(ROUTES), (meta["namespace"], labels.get(DEPLOYMENT, ""))
         if "deletionTimestamp" in meta:
-            self.routers.pop(address, None)
+            self.forget(meta["uid"], address)
             self.hands.submit(self.keep, pod, self.end)
         elif meta["uid"] not in self.started:
             self.started.add(meta["uid"])
             self.hands.submit(self.keep, pod, self.start, next(self.addresses))
-        elif version and address and self.routers.get(address) != version:
-            self.routers[address] = version
-            self.tell()
+        elif address and VARIANT in labels:
+            self.servers[meta["uid"]] = (of, labels[VARIANT], labels.get(TRACK, "stable"))
+            self.changed.set()
+        elif version and address and self.routers.get(address) != (of, version):
+            self.hands.submit(self.keep, pod, self.follow, address, of)
+
+    def forget(self, uid: str, address: str | None) -> None:
+        self.servers.pop(uid, None)
+        self.routers.pop(address, None)
+        self.changed.set()
+
+    def follow(self, pod: dict, address: str, of: tuple[str, str]) -> None:
+        """A router reads its split where the operator put it."""
+        namespace, name = of
+        path = f"/api/v1/namespaces/{namespace}/configmaps/{name}-routes"
+        with self.call("GET", path) as answer:
+            split = json.loads(json.load(answer)["data"]["routes.json"])
+        with self.lock:
+            self.splits[of, split["version"]] = split
+            self.routers[address] = (of, split["version"])
+        self.changed.set()
 
     def keep(self, pod: dict, work, *arguments) -> None:
         try:
@@ -125,10 +152,32 @@ class FakeNode:
         self.call("PATCH", f"{path_of(pod)}/status", change, "application/strategic-merge-patch+json").close()
 
     def tell(self) -> None:
-        """Puts what the routers follow where they read it."""
-        fresh = self.versions.with_suffix(".new")
-        fresh.write_text(json.dumps(self.routers))
-        os.replace(fresh, self.versions)
+        """Puts what the routers say where `fake_routers.py` reads it, whenever that is something else."""
+        while not self.ended.is_set():
+            if self.changed.wait(1):
+                self.changed.clear()
+                fresh = self.said.with_suffix(".new")
+                fresh.write_text(json.dumps(self.answers()))
+                os.replace(fresh, self.said)
+                # What changes at once is told at once, and a hundred rollouts not a hundred times.
+                time.sleep(0.05)
+
+    def answers(self) -> dict[str, dict]:
+        """By address, what a router has to say: the split it follows, and how many servers it finds for each revision."""
+        found = collections.Counter(list(self.servers.values()))
+        with self.lock:
+            routers, splits = dict(self.routers), dict(self.splits)
+        return {address: {"version": version, "window": splits[of, version].get("window", ""),
+                          "series": list(series(splits[of, version], of, found))}
+                for address, (of, version) in routers.items()}
+
+
+def series(split: dict, of: tuple[str, str], found: collections.Counter):
+    for variant in split["variants"]:
+        for track, route in (("stable", variant), ("canary", variant.get("canary"))):
+            if route:
+                yield {"variant": variant["name"], "revision": route.get("revision", ""),
+                       "readyServers": found[of, variant["name"], track]}
 
 
 def path_of(pod: dict) -> str:
@@ -156,19 +205,19 @@ def fake_node(harness):
         raise RuntimeError("the embedded cluster is not running; this case needs its node's network, unset KUBECONFIG")
     debian("iproute2")
     WORK.mkdir(parents=True, exist_ok=True)
-    versions = WORK / f"versions-{uuid.uuid4().hex[:6]}.json"
-    versions.write_text("{}")
+    said = WORK / f"routers-{uuid.uuid4().hex[:6]}.json"
+    said.write_text("{}")
     port = harness.free_port()
     # Every address of the network is the node's own: what pods send there reaches the program beside it.
     routers = (f"ip route replace local {NETWORK} dev lo && "
-               f"exec {sys.executable} {ROOT}/bench/fake_routers.py {versions} {METRICS_PORT}")
+               f"exec {sys.executable} {ROOT}/bench/fake_routers.py {said} {METRICS_PORT}")
     with (process("fake-routers", program, "exec", "--", "sh", "-c", routers),
           process("kubectl-proxy", harness.kubectl_path(), "proxy", f"--port={port}", env=dict(os.environ),
                   ready=f"http://127.0.0.1:{port}/version")):
         try:
             answers(program)
-            with FakeNode(f"http://127.0.0.1:{port}", versions) as node:
+            with FakeNode(f"http://127.0.0.1:{port}", said) as node:
                 yield node
         finally:
             # The routers end when it is gone.
-            versions.unlink()
+            said.unlink()

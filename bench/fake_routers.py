@@ -1,6 +1,7 @@
-"""What the routers of a fake node say: fake_routers.py FILE PORT. FILE is {address: version of the split it follows}; a
-request's own address says which router is asked. Ends when FILE is gone."""
+"""What the routers of a fake node say: fake_routers.py FILE PORT. FILE has each one's answer by its address; a request's own
+address says which router is asked. Ends when FILE is gone."""
 
+import functools
 import http.server
 import json
 import os
@@ -9,14 +10,20 @@ import sys
 import threading
 import time
 
-versions = pathlib.Path(sys.argv[1])
+said = pathlib.Path(sys.argv[1])
+NOTHING = {"version": "", "window": "", "series": []}
+
+
+@functools.lru_cache(1)
+def answers(written_at: int) -> dict[str, dict]:
+    """What the file says; read again only when it was written."""
+    return json.loads(said.read_text())
 
 
 class Router(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         address = self.connection.getsockname()[0]
-        version = json.loads(versions.read_text()).get(address, "")
-        body = json.dumps({"version": version, "window": "", "series": []}).encode()
+        body = json.dumps(answers(said.stat().st_mtime_ns).get(address, NOTHING)).encode()
         self.send_response(200)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(body)))
@@ -28,7 +35,7 @@ class Router(http.server.BaseHTTPRequestHandler):
 
 
 def end_with_the_file() -> None:
-    while versions.exists():
+    while said.exists():
         time.sleep(1)
     os._exit(0)
 

@@ -5,6 +5,7 @@ import itertools
 import json
 import re
 import statistics
+import sys
 import time
 import uuid
 
@@ -169,6 +170,12 @@ def rollouts_100(count: int = 100, rounds: int = 3) -> None:
 
     def everything(entry: dict) -> float:
         return sum(entry.values())
+
+    for side in counts:
+        every = {key for entry in counts[side] for key in entry}
+        kinds = {" ".join(filter(None, key)): each(side, lambda entry, key=key: entry.get(key, 0)) for key in every}
+        many = sorted(((number, kind) for kind, number in kinds.items() if number >= 0.5), reverse=True)
+        print(f"  writes a rollout, {side}: " + ", ".join(f"{kind} {number:.1f}" for number, kind in many), file=sys.stderr, flush=True)
 
     verdict("rollouts-100", mine, theirs, "as many Deployments by Kubernetes alone", "s", more_is_better=False,
             extra=f"{count} rollouts of two steps; operator's writes a rollout {each('ours', operators):.1f}, all writes a rollout "

@@ -70,6 +70,28 @@ def namespace(operator, request):
     harness.kubectl("delete", "namespace", name, "--wait=false")
 
 
+@pytest.fixture(scope="module")
+def web(operator):
+    """What faults happen to."""
+    import faults
+    import node
+
+    if not node.is_embedded():
+        pytest.skip("faults are made inside the node of the embedded cluster")
+    faults.push_decoders()
+    web = faults.Web(f"faults-{uuid.uuid4().hex[:6]}")
+    yield web
+    web.delete()
+
+
+@pytest.fixture
+def keep(request):
+    """Keeps a load's report for the table in the documentation."""
+    import faults
+
+    return lambda load, name=None: load.line(name or request.node.name, faults.REPORT)
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     report = (yield).get_result()

@@ -1,14 +1,16 @@
 """The ModelDeployment that faults happen to: a small decoder behind two servers and two routers, rolled over and over."""
 
+import contextlib
 import copy
 import json
 import pathlib
 import tempfile
 import time
+import urllib.request
 
 import node
 import tiny_decoder
-from harness import CACHE, SYSTEM, apply, get, kubectl, listing, make_namespace, port_forward, wait
+from harness import CACHE, SYSTEM, apply, get, kubectl, listing, make_namespace, port_forward, request, wait
 from manifests import API, HUB, model_deployment, variant
 from test_fine_tune import eventually
 
@@ -17,19 +19,24 @@ REPORT = CACHE / "logs" / "faults.json"
 GOOD = "acme/tiny-chat"
 NOT_A_NUMBER = "acme/tiny-chat-nan"
 SLOW = "acme/smollm2-135m-instruct"
+#: How often a rollout makes each decision, where it has a step of every kind.
+DECISIONS = {"RolloutStarted": 1, "EvalPassed": 1, "AnalysisPassed": 1, "TrafficShifted": 3, "Promoted": 1, "RolloutComplete": 1}
 
 
 def push_decoders() -> None:
+    for repo, nan in ((GOOD, False), (NOT_A_NUMBER, True)):
+        push_decoder(repo, nan)
+
+
+def push_decoder(repo: str, nan: bool = False) -> None:
     from huggingface_hub import HfApi
 
     like = CACHE / "seed" / "SmolLM2-135M-Instruct"
     with port_forward("hub", "service/hub", 80) as url, tempfile.TemporaryDirectory() as folder:
-        api = HfApi(endpoint=url, token="hf_owner")
-        for repo, nan in ((GOOD, False), (NOT_A_NUMBER, True)):
-            path = pathlib.Path(folder) / repo
-            tiny_decoder.write(path, like, nan)
-            api.create_repo(repo, exist_ok=True)
-            api.upload_folder(repo_id=repo, folder_path=path, commit_message="Add a decoder for tests")
+        api, path = HfApi(endpoint=url, token="hf_owner"), pathlib.Path(folder)
+        tiny_decoder.write(path, like, nan)
+        api.create_repo(repo, exist_ok=True)
+        api.upload_folder(repo_id=repo, folder_path=path, commit_message="Add a decoder for tests")
 
 
 def decoder(**more) -> dict:
@@ -43,12 +50,12 @@ def gated(template: str) -> dict:
     return {"eval": {"templateRef": {"name": template}}}
 
 
-def gate(namespace: str, name: str, max_perplexity: float) -> None:
+def gate(namespace: str, name: str, max_perplexity: float, **more) -> None:
     """The template of an evaluation that a random decoder passes below a bound of 1e9 and never below 10."""
     spec = {"task": "CausalLM", "dataset": {"hub": {"repo": "acme/alpaca-slice"}, "split": "train", "maxExamples": 60, "columns":
             {"prompt": "instruction", "input": "input", "completion": "output"}}, "metrics": [{"name": "perplexity"}],
             "thresholds": [{"metric": "perplexity", "max": max_perplexity}], "hub": HUB,
-            "resources": {"requests": {"cpu": "20m"}, "limits": {"memory": "1Gi"}}}
+            "resources": {"requests": {"cpu": "20m"}, "limits": {"memory": "1Gi"}}} | more
     apply(json.dumps({"apiVersion": API, "kind": "EvalRun", "metadata": {"name": name, "namespace": namespace}, "spec": spec}))
 
 
@@ -184,3 +191,46 @@ def no_failure(report: dict) -> None:
         assert set(counts["first"]) == {"200"}, (kind, counts["first"], counts["failures"][:5])
 
 
+def gate_runs(web: Web) -> int:
+    return len(listing("evalruns.slipway.dev", web.namespace, "slipway.dev/variant=main"))
+
+
+def decisions(web: Web) -> dict[str, int]:
+    """How often each decision was told, whatever its text."""
+    counts = dict.fromkeys(DECISIONS, 0)
+    for told, count in web.events().items():
+        if (reason := told.split(":")[0]) in counts:
+            counts[reason] += count
+    return counts
+
+
+def once(web: Web, before: dict[str, int]) -> None:
+    """Since then no decision of one rollout was told more often than it was made."""
+    told = {reason: count - before[reason] for reason, count in decisions(web).items()}
+    assert all(told[reason] <= made for reason, made in DECISIONS.items()), told
+
+
+def recorded_once(web: Web, before: dict[str, int], runs: int) -> None:
+    """The same, and one evaluation was made."""
+    once(web, before)
+    assert gate_runs(web) == runs + 1
+
+
+@contextlib.contextmanager
+def a_hub_with(*faults: dict):
+    """The Hub's address, while it has these faults."""
+    with port_forward("hub", "service/hub", 80) as url:
+        try:
+            code, _, told = request(f"{url}/_faults", list(faults))
+            assert code < 300, told
+            yield url
+        finally:
+            urllib.request.urlopen(urllib.request.Request(f"{url}/_faults", method="DELETE")).close()
+
+
+def commits(hub: str, repo: str) -> list[dict]:
+    """What was committed to a model's repository, without the commit that it began with; the newest first."""
+    code, _, every = request(f"{hub}/api/models/{repo}/commits/main")
+    # Without a token a repository that is not there is one that is hidden.
+    assert code in (200, 401), every
+    return [commit for commit in every if "initial" not in commit["title"].lower()] if code == 200 else []

@@ -3,64 +3,19 @@ would have answered. Requests come at a fixed rate, streams among them; every an
 
 import json
 import time
-import urllib.request
-import uuid
 
 import node
 import pytest
-from faults import (KIND, NOT_A_NUMBER, REPORT, SLOW, Web, analysis, each_step, gate, gated, is_ready, no_failure,
-                    operator_pod, push_decoders)
-from harness import apply, get, is_true, kubectl, listing, port_forward, request, wait
-from manifests import fine_tune_job
+from faults import (KIND, NOT_A_NUMBER, SLOW, Web, a_hub_with, analysis, decisions, each_step, gate, gate_runs, gated, is_ready,
+                    no_failure, once, operator_pod, recorded_once)
+from harness import apply, get, is_true, kubectl, listing
 from test_fine_tune import eventually
 
 pytestmark = pytest.mark.alone
 
 
-@pytest.fixture(scope="module")
-def web(operator):
-    if not node.is_embedded():
-        pytest.skip("faults are made inside the node of the embedded cluster")
-    push_decoders()
-    web = Web(f"faults-{uuid.uuid4().hex[:6]}")
-    yield web
-    web.delete()
-
-
-@pytest.fixture
-def keep(request):
-    """Keeps a load's report for the table in the documentation."""
-    return lambda load, name=None: load.line(name or request.node.name, REPORT)
-
-
 EVERY_STEP = [gated("lenient"), {"mirror": {"percent": 50}}, {"setWeight": 30}, analysis(), {"pause": {"duration": "2s"}},
               {"setWeight": 60}, {"pause": {}}]
-DECISIONS = {"RolloutStarted": 1, "EvalPassed": 1, "AnalysisPassed": 1, "TrafficShifted": 3, "Promoted": 1, "RolloutComplete": 1}
-
-
-def gate_runs(web: Web) -> int:
-    return len(listing("evalruns.slipway.dev", web.namespace, "slipway.dev/variant=main"))
-
-
-def decisions(web: Web) -> dict[str, int]:
-    """How often each decision was told, whatever its text."""
-    counts = dict.fromkeys(DECISIONS, 0)
-    for told, count in web.events().items():
-        if (reason := told.split(":")[0]) in counts:
-            counts[reason] += count
-    return counts
-
-
-def once(web: Web, before: dict[str, int]) -> None:
-    """Since then no decision of one rollout was told more often than it was made."""
-    told = {reason: count - before[reason] for reason, count in decisions(web).items()}
-    assert all(told[reason] <= made for reason, made in DECISIONS.items()), told
-
-
-def recorded_once(web: Web, before: dict[str, int], runs: int) -> None:
-    """The same, and one evaluation was made."""
-    once(web, before)
-    assert gate_runs(web) == runs + 1
 
 
 def process_alone(report: dict) -> None:
@@ -72,38 +27,33 @@ def process_alone(report: dict) -> None:
         assert counts["failed"][2] == counts["first"].get("cut", 0), counts
 
 
-def test_the_operator_and_a_router_are_killed_in_every_step(web, keep):
-    gate(web.namespace, "lenient", 1e9)
-    before, runs = decisions(web), gate_runs(web)
-
-    def kill(step: int, at: dict) -> None:
-        load.stage(f"step {step}")
-        node.signal(operator_pod())
-        # One that has a fellow: two routers killed at once are no fault that anything could answer.
-        eventually("both routers", lambda: sum(map(is_ready, web.pods("router"))) == 2, 30)
-        web.kill("router", step)
-
-    with web.load() as load:
-        web.arm = web.roll(*EVERY_STEP)
-        seen = each_step(web, kill)
-        web.ready()
-    keep(load)
-    assert seen == list(range(len(EVERY_STEP) + 1))
-    process_alone(load.report)
-    recorded_once(web, before, runs)
+def operator_alone(web: Web, step: int) -> None:
+    node.signal(operator_pod())
 
 
-@pytest.mark.slow
-def test_the_operator_alone_is_killed_in_every_step(web, keep):
+def operator_and_router(web: Web, step: int) -> None:
+    operator_alone(web, step)
+    # One that has a fellow: two routers killed at once are no fault that anything could answer.
+    eventually("both routers", lambda: sum(map(is_ready, web.pods("router"))) == 2, 30)
+    web.kill("router", step)
+
+
+#: What is killed, and what that may cost.
+KILLED = {"the operator and a router": (operator_and_router, process_alone), "the operator alone": (operator_alone, no_failure)}
+
+
+@pytest.mark.parametrize("victims", ["the operator and a router", pytest.param("the operator alone", marks=pytest.mark.slow)])
+def test_killed_in_every_step(victims, web, keep):
+    kill, costs = KILLED[victims]
     gate(web.namespace, "lenient", 1e9)
     before, runs = decisions(web), gate_runs(web)
     with web.load() as load:
         web.arm = web.roll(*EVERY_STEP)
-        seen = each_step(web, lambda step, at: (load.stage(f"step {step}"), node.signal(operator_pod())))
+        seen = each_step(web, lambda step, at: (load.stage(f"step {step}"), kill(web, step)))
         web.ready()
     keep(load)
     assert seen == list(range(len(EVERY_STEP) + 1))
-    no_failure(load.report)
+    costs(load.report)
     recorded_once(web, before, runs)
 
 
@@ -217,9 +167,8 @@ QUICK = "is away"
 def test_a_hub_that(case, web, keep):
     """Serving needs no Hub; a rollout waits for it, says so, and goes on when it is back."""
     fault, seconds = FAULTS[case]
-    with port_forward("hub", "service/hub", 80) as hub, web.load() as load:
-        request(f"{hub}/_faults", {"match": "/api/|/resolve/|/raw/", "times": 100_000, **fault})
-        try:
+    with web.load() as load:
+        with a_hub_with({"match": "/api/|/resolve/|/raw/", "times": 100_000, **fault}):
             began = time.monotonic()
             arm = web.roll({"setWeight": 50})
             if fault["status"] == 429:
@@ -230,9 +179,7 @@ def test_a_hub_that(case, web, keep):
             assert not is_true(get(KIND, "web", web.namespace), "Ready")
             time.sleep(max(0.0, began + seconds - time.monotonic()))
             assert web.rollout()["phase"] == "Progressing", web.rollout()
-        finally:
-            load.stage("back")
-            urllib.request.urlopen(urllib.request.Request(f"{hub}/_faults", method="DELETE"))
+        load.stage("back")
         web.ready(180)
         web.arm = arm
     keep(load)
@@ -303,33 +250,6 @@ def test_a_cluster_without_room(web, keep):
     finally:
         crowded.delete()
         node.offer_gpus(0)
-
-
-@pytest.mark.slow
-def test_a_trainer_is_killed_while_it_loads_and_trains(web, operator):
-    """It begins again where it was, and publishes once."""
-    job = fine_tune_job("tune", web.namespace, hyperparameters={"maxSteps": 60}, checkpoint={"everySteps": 10})
-    apply(json.dumps(job))
-    tune = "finetunejob.slipway.dev"
-
-    def progress() -> dict:
-        return get(tune, "tune", web.namespace).get("status", {}).get("progress") or {}
-
-    def killed(what: str, when) -> None:
-        def check():
-            pods = listing("pods", web.namespace, "slipway.dev/fine-tune-job=tune") if when() else []
-            return any(node.signal(pod) for pod in pods if pod["status"]["phase"] == "Running")
-
-        eventually(what, check, 90)
-
-    killed("its start", lambda: True)
-    killed("its training", lambda: progress().get("step", 0) >= 20)
-    wait(tune, "tune", web.namespace, "Complete", 240)
-    with port_forward("hub", "service/hub", 80) as hub:
-        commits = request(f"{hub}/api/models/acme/{web.namespace}-tune/commits/main")[2]
-    assert len([commit for commit in commits if "initial" not in commit["title"].lower()]) == 1, commits
-    told = [event for event in listing("events", web.namespace) if event["involvedObject"]["name"] == "tune"]
-    assert [event["reason"] for event in told].count("Complete") == 1
 
 
 @pytest.mark.slow

@@ -20,6 +20,8 @@ const (
 	DNSServiceIP   = "10.96.0.10"
 	APIPort        = 6443
 	ClusterDomain  = "cluster.local"
+	// FrontProxy is how the apiserver calls itself at the servers of other APIs, such as one of metrics.
+	FrontProxy = "front-proxy-client"
 )
 
 // NodeState is where the state directory appears inside the node, wherever it is on the host.

@@ -165,6 +165,10 @@ func apiserverArgs(cluster layout.Cluster) []string {
 		"--kubelet-client-certificate=" + pki("apiserver-kubelet.crt"),
 		"--kubelet-client-key=" + pki("apiserver-kubelet.key"),
 		"--kubelet-preferred-address-types=InternalIP",
+		"--requestheader-client-ca-file=" + pki("front-proxy-ca.crt"), "--requestheader-allowed-names=" + layout.FrontProxy,
+		"--requestheader-username-headers=X-Remote-User", "--requestheader-group-headers=X-Remote-Group",
+		"--requestheader-extra-headers-prefix=X-Remote-Extra-",
+		"--proxy-client-cert-file=" + pki("front-proxy.crt"), "--proxy-client-key-file=" + pki("front-proxy.key"),
 		"--service-account-issuer=https://kubernetes.default.svc." + layout.ClusterDomain,
 		"--service-account-key-file=" + pki("sa.pub"), "--service-account-signing-key-file=" + pki("sa.key"),
 	}

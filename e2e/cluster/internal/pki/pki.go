@@ -177,6 +177,18 @@ func Write(cluster layout.Cluster, port int) error {
 		files["pki/"+name+".crt"], files["pki/"+name+".key"] = pair.Certificate, pair.Key
 	}
 
+	// An authority of its own: whoever has a certificate of it may call himself by any name.
+	proxies, err := NewAuthority()
+	if err != nil {
+		return err
+	}
+	pair, err := proxies.Issue(Identity{User: layout.FrontProxy})
+	if err != nil {
+		return err
+	}
+	files["pki/front-proxy-ca.crt"] = proxies.PEM
+	files["pki/front-proxy.crt"], files["pki/front-proxy.key"] = pair.Certificate, pair.Key
+
 	inside := fmt.Sprintf("https://%s:%d", layout.NodeAddress, layout.APIPort)
 	outside := fmt.Sprintf("https://127.0.0.1:%d", port)
 	for path, client := range map[string]struct {

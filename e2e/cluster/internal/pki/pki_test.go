@@ -72,3 +72,30 @@ func TestKubeconfigsNameTheirUserAndServer(t *testing.T) {
 		}
 	}
 }
+
+func TestOnlyTheFrontProxysAuthorityVouchesForOthers(t *testing.T) {
+	cluster := layout.Cluster{Name: "test", State: t.TempDir()}
+	if err := Write(cluster, 4321); err != nil {
+		t.Fatal(err)
+	}
+	pair, err := tls.LoadX509KeyPair(cluster.Path("pki", "front-proxy.crt"), cluster.Path("pki", "front-proxy.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	certificate, err := x509.ParseCertificate(pair.Certificate[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for authority, want := range map[string]bool{"front-proxy-ca.crt": true, "ca.crt": false} {
+		content, err := os.ReadFile(cluster.Path("pki", authority))
+		if err != nil {
+			t.Fatal(err)
+		}
+		roots := x509.NewCertPool()
+		roots.AppendCertsFromPEM(content)
+		_, err = certificate.Verify(x509.VerifyOptions{Roots: roots, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+		if (err == nil) != want {
+			t.Errorf("by %s: %v", authority, err)
+		}
+	}
+}
