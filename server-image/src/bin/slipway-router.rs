@@ -25,7 +25,8 @@ use tracing_subscriber::EnvFilter;
 /// that ask for a variant or revision by name are not among them.
 ///
 /// While no server of a variant with a `hold` is ready, because it is scaled to zero, its requests wait for the first
-/// one: `limit` of them at most, for `seconds` at most, then 503 with Retry-After.
+/// one: `limit` of them at most, for `seconds` at most, then 503 with Retry-After. Where no variant has a ready server
+/// any more, requests wait until five seconds after the last was lost.
 ///
 /// Exit codes: 0 stopped as told; 2 the command line or the route table is wrong; 4 the address cannot be used or
 /// the system refused something.

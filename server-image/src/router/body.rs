@@ -259,9 +259,10 @@ mod tests {
 
     use slipway_contract::RouteTable;
 
-    use super::super::backend::{Backend, Target};
+    use super::super::backend::Backend;
     use super::super::metrics::Metrics;
     use super::super::table::Table;
+    use super::super::target::Target;
     use super::*;
 
     /// Errors and requests of a window in which one request ended without an answer.

@@ -1,21 +1,33 @@
-//! Requests that wait for the first server of their arm: a bounded number, for a bounded time, woken and not polled.
+//! Requests that wait for a server, the first of their arm or the next one: a bounded number, for a bounded time, woken
+//! and not polled.
 
-use std::future::pending;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use futures::future::select_all;
 use slipway_contract::Hold;
 use tokio::time::sleep_until;
 
+use super::asked::Asked;
 use super::metrics::Series;
 use super::refusal::{self, Refusal};
+use super::table::Table;
 use super::variant::{Variant, Waits, Wish};
 
-/// The queue of an arm. What waits in it is counted by the arm's series, which outlives tables.
+/// Requests that wait in one router at a time for a server in place of one that an arm lost. More are refused: they
+/// hold their bodies in memory.
+const MISSED_LIMIT: u32 = 1000;
+
+/// How a request waits. What waits is counted by its arm's series, which outlives tables.
 #[derive(Clone, Copy, Debug)]
-pub struct Queue(Hold);
+pub enum Queue {
+    /// For the first server of an arm that may have none, as the table says.
+    Held(Hold),
+    /// Until then, for a server in place of one that was lost a moment ago.
+    Missed(Instant),
+}
 
 /// A request that waits, for the length of this value's life.
 #[derive(Debug)]
@@ -36,23 +48,36 @@ pub enum Woken {
 }
 
 impl Queue {
-    /// As the table says.
-    pub fn new(hold: Hold) -> Self {
-        Self(hold)
-    }
-
-    fn enter(self, variant: &Variant) -> Result<Place, Refusal> {
+    fn enter(self, variant: &Variant, asked: Asked<'_>) -> Result<Place, Refusal> {
+        let (limit, until) = match self {
+            Self::Held(hold) => (
+                hold.limit,
+                Instant::now() + Duration::from_secs(hold.seconds.into()),
+            ),
+            Self::Missed(until) => (MISSED_LIMIT, until),
+        };
         let series = &variant.stable.series;
-        let more = |waiting: u64| (waiting < u64::from(self.0.limit)).then_some(waiting + 1);
+        let more = |waiting: u64| (waiting < u64::from(limit)).then_some(waiting + 1);
         if series.held.waiting.fetch_update(Relaxed, Relaxed, more).is_err() {
             series.held.refused.fetch_add(1, Relaxed);
-            return Err(refusal::queue_full(&variant.name, self.0.limit));
+            return Err(match self {
+                Self::Held(_) => refusal::queue_full(&variant.name, limit),
+                Self::Missed(_) => asked.unready(),
+            });
         }
         Ok(Place {
             series: series.clone(),
-            until: Instant::now() + Duration::from_secs(self.0.seconds.into()),
+            until,
             over: false,
         })
+    }
+
+    /// What to say where no server came in time.
+    fn expired(self, variant: &Variant, asked: Asked<'_>) -> Refusal {
+        match self {
+            Self::Held(hold) => refusal::held_too_long(&variant.name, hold.seconds),
+            Self::Missed(_) => asked.unready(),
+        }
     }
 }
 
@@ -74,9 +99,10 @@ impl Drop for Place {
     }
 }
 
-/// Waits in the queue of `waits`, at `place` where the request has one already, until a server of the arm can answer
+/// Waits in the queue of `waits`, at `place` where the request has one already, until a server of `table` can answer
 /// or `moved` says that another table is in force. Dropped before that, the request has left the queue.
 pub async fn wait(
+    table: &Table,
     waits: Waits<'_>,
     wish: &Wish<'_>,
     place: &mut Option<Place>,
@@ -85,45 +111,31 @@ pub async fn wait(
     let Waits { variant, queue, .. } = waits;
     let held = match place {
         Some(held) => held,
-        None => place.insert(queue.enter(variant)?),
+        None => place.insert(queue.enter(variant, wish.asked)?),
     };
     let mut expired = pin!(sleep_until(held.until.into()));
     loop {
-        let mut stable = pin!(variant.stable.target.changed());
-        let canary = variant.canary.as_ref();
-        let mut canary = pin!(canary.map(|canary| canary.revision.target.changed()));
+        let revisions = table.revisions().map(|(_, revision)| revision);
+        let mut changes: Vec<_> = revisions
+            .map(|revision| Box::pin(revision.target.changed()))
+            .collect();
         // Counted among the waiting before the looks that follow: a change between look and wait wakes it too.
-        stable.as_mut().enable();
-        if let Some(canary) = canary.as_mut().as_pin_mut() {
-            canary.enable();
+        for change in &mut changes {
+            change.as_mut().enable();
         }
         if moved() {
             return Ok(Woken::Moved);
         }
-        if can_answer(variant, wish) {
+        if table.has_ready(&waits, wish) {
             return Ok(Woken::Ready);
         }
-        let canary = async {
-            match canary.as_pin_mut() {
-                Some(canary) => canary.await,
-                None => pending().await,
-            }
-        };
         tokio::select! {
-            () = stable => {}
-            () = canary => {}
+            _ = select_all(changes) => {}
             () = &mut expired => {
                 held.over = true;
                 held.series.held.expired.fetch_add(1, Relaxed);
-                return Err(refusal::held_too_long(&variant.name, queue.0.seconds));
+                return Err(queue.expired(variant, wish.asked));
             }
         }
-    }
-}
-
-fn can_answer(variant: &Variant, wish: &Wish<'_>) -> bool {
-    match wish.asked.revision {
-        Some(revision) => revision.target.has_ready(),
-        None => variant.is_ready(wish),
     }
 }

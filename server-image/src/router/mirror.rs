@@ -11,12 +11,13 @@ use hyper::header::HeaderValue;
 use hyper::http::request::Parts;
 use tokio::time::timeout;
 
-use super::backend::{Busy, Target};
+use super::backend::Busy;
 use super::body::RequestBody;
 use super::choose::{self, Draws};
 use super::headers::MIRROR;
 use super::metrics::Series;
 use super::pool::Pool;
+use super::target::Target;
 use super::upstream::{self, ATTEMPTS, Failed};
 use super::variant::Revision;
 use super::window::WindowSeries;

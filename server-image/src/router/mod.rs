@@ -1,9 +1,11 @@
 //! `slipway-router`: splits requests over the arms of an A/B test.
 //!
-//! A request meets [`table`] (which arm: [`choose`]), [`variant`] (which revision), [`backend`] (which server of it), and
-//! [`proxy`], which passes head and body on as they come, or waits for one ([`hold`]); [`mirror`] sends a canary copies. Each thread has its own
-//! connections ([`pool`]); what they share is read without locks: the table, the servers' readiness, the counters
-//! ([`metrics`] since the start, [`window`] since the table said so), the scores of an [`experiment`], one tally a thread, and those of each revision ([`scores`]). [`watch`] follows the table's file.
+//! A request meets [`table`] (which arm: [`choose`]), [`variant`] (which revision), [`target`] (which server
+//! of it, of those that answer their [`probe`]), and [`proxy`], which passes head and body on as they come, or waits for
+//! a server ([`hold`]); [`mirror`] sends a canary copies. Each thread has its own connections ([`pool`]); what they share
+//! is read without locks: the table, the servers' readiness, the counters ([`metrics`] since the start, [`window`] since
+//! the table said so), the scores of an [`experiment`], one tally a thread, and those of each revision ([`scores`]).
+//! [`watch`] follows the table's file.
 
 pub mod admin;
 pub mod asked;
@@ -20,11 +22,13 @@ pub mod hold;
 pub mod metrics;
 pub mod mirror;
 pub mod pool;
+pub mod probe;
 pub mod proxy;
 pub mod refusal;
 pub mod scores;
 pub mod serve;
 pub mod table;
+pub mod target;
 pub mod ticket;
 pub mod upstream;
 pub mod variant;

@@ -187,7 +187,7 @@ impl Worker {
                     fairly = fairly.or(waits.fairly);
                     wish.held = Some(waits.variant);
                     let moved = || !met && !Arc::ptr_eq(&self.shared.table.load(), table);
-                    match hold::wait(waits, &wish, place, moved).await {
+                    match hold::wait(table, waits, &wish, place, moved).await {
                         Ok(Woken::Ready) => continue,
                         Ok(Woken::Moved) => return Ok(Outcome::Moved(carried)),
                         Err(refusal) => {

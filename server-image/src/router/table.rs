@@ -7,13 +7,13 @@ use hyper::header::HeaderName;
 use hyper::http::uri::Authority;
 use slipway_contract::{RouteTable, RouteVariant, RouterStats};
 
-use super::backend::Target;
 use super::check::{self, TableError};
 use super::choose::{self, Arm, Draws};
 use super::experiment::{Experiment, NotCounted};
 use super::hold::Queue;
 use super::metrics::Metrics;
 use super::scores::{self, Scores};
+use super::target::Target;
 use super::variant::{Canary, Choice, Revision, Variant, Waits, Wish};
 use super::window::Window;
 
@@ -99,13 +99,20 @@ impl Table {
     }
 
     /// The arm of a request, its revision and its server: what the request asks for, else what its client always
-    /// meets where it has a key, else a draw. Where that arm has no server that can answer, whom the request waits
-    /// for, if anybody.
+    /// meets where it has a key, else a draw among the arms that can take it, or else among those that could a moment
+    /// ago. Where that arm has no server that can answer, whom the request waits for, if anybody.
     pub fn choose<'a>(&'a self, wish: &Wish<'a>, draws: &mut Draws) -> Result<Choice<'a>, Option<Waits<'a>>> {
         let held = wish.held.filter(|variant| variant.can_take(wish));
         let (variant, fairly) = match wish.asked.variant.or(held) {
             Some(variant) => (variant, None),
-            None => self.arm(wish, draws).ok_or(None)?,
+            None => match self.arm(wish, draws, Variant::can_take) {
+                Some(found) => found,
+                None => {
+                    let missed = |variant: &Variant, wish: &Wish<'_>| variant.missed_until(wish).is_some();
+                    let (variant, _) = self.arm(wish, draws, missed).ok_or(None)?;
+                    (variant, None)
+                }
+            },
         };
         let server = match wish.asked.revision {
             Some(revision) => revision.with_server(),
@@ -127,8 +134,24 @@ impl Table {
         })
     }
 
-    /// The arm by the split, and its index where every arm was there to be chosen.
-    fn arm(&self, wish: &Wish<'_>, draws: &mut Draws) -> Option<(&Variant, Option<usize>)> {
+    /// Whether a request that waits, by `waits`, has somewhere to go now: its own arm where it asks for one or where
+    /// the arm keeps its share, else any.
+    pub fn has_ready(&self, waits: &Waits<'_>, wish: &Wish<'_>) -> bool {
+        if wish.asked.is_some() || matches!(waits.queue, Queue::Held(_)) {
+            return waits.variant.is_ready(wish);
+        }
+        self.variants
+            .iter()
+            .any(|variant| variant.weight > 0 && variant.is_ready(wish))
+    }
+
+    /// The arm by the split among those that are `open`, and its index where every arm was there to be chosen.
+    fn arm(
+        &self,
+        wish: &Wish<'_>,
+        draws: &mut Draws,
+        open: impl Fn(&Variant, &Wish<'_>) -> bool,
+    ) -> Option<(&Variant, Option<usize>)> {
         // Looked at once: servers come and go meanwhile. On the stack for as many arms as a test has.
         let mut few = [false; 8];
         let mut many = Vec::new();
@@ -139,7 +162,7 @@ impl Table {
             many.as_mut_slice()
         };
         for (ready, variant) in ready.iter_mut().zip(&self.variants) {
-            *ready = variant.can_take(wish);
+            *ready = open(variant, wish);
         }
         let arms = self.variants.iter().zip(&*ready).map(|(variant, &ready)| Arm {
             name: &variant.name,
@@ -221,7 +244,7 @@ impl<Discover: FnMut(Authority) -> Arc<Target>> Builder<'_, Discover> {
         Ok(Variant {
             canary: canary.transpose()?,
             stable: self.revision(name, &route.revision, own)?,
-            queue: route.hold.map(Queue::new),
+            hold: route.hold,
             name: name.clone(),
             weight: route.weight,
             name_header: check::header(name, name)?,

@@ -3,14 +3,17 @@
 use std::iter::once;
 use std::ptr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use hyper::header::HeaderValue;
+use slipway_contract::Hold;
 
 use super::asked::Asked;
-use super::backend::{Backend, Target};
+use super::backend::Backend;
 use super::choose::{self, Draws};
 use super::hold::Queue;
 use super::metrics::Series;
+use super::target::Target;
 use super::window::WindowSeries;
 
 /// A revision of an arm with what its requests need.
@@ -61,8 +64,8 @@ pub struct Variant {
     pub stable: Revision,
     /// What is being rolled in.
     pub canary: Option<Canary>,
-    /// Where its requests wait while it has no ready server.
-    pub queue: Option<Queue>,
+    /// How its requests wait while it has no ready server.
+    pub hold: Option<Hold>,
     /// For `x-slipway-variant`.
     pub name_header: HeaderValue,
 }
@@ -80,26 +83,39 @@ impl Variant {
             .filter(|canary| canary.percent > 0 && !wish.spared)
     }
 
-    pub(super) fn is_ready(&self, wish: &Wish<'_>) -> bool {
+    /// The revisions of which any may answer a request: the one that it asks for, else all that the split may choose.
+    fn candidates<'a>(&'a self, wish: &Wish<'a>) -> impl Iterator<Item = &'a Revision> {
+        let split = wish.asked.revision.is_none();
         let canary = self.open_canary(wish).map(|canary| &canary.revision);
-        once(&self.stable)
-            .chain(canary)
-            .any(|revision| revision.target.has_ready())
+        let among = once(&self.stable).chain(canary).filter(move |_| split);
+        wish.asked.revision.into_iter().chain(among)
+    }
+
+    pub(super) fn is_ready(&self, wish: &Wish<'_>) -> bool {
+        self.candidates(wish).any(|revision| revision.target.has_ready())
+    }
+
+    /// Until when a request waits for a server of it, where it lost its last one a moment ago.
+    pub(super) fn missed_until(&self, wish: &Wish<'_>) -> Option<Instant> {
+        self.candidates(wish)
+            .filter_map(|revision| revision.target.missed_until())
+            .max()
     }
 
     /// Whether a request may go to it: one server answers, or some will be waited for.
     pub(super) fn can_take(&self, wish: &Wish<'_>) -> bool {
-        self.queue.is_some() || self.is_ready(wish)
+        self.hold.is_some() || self.is_ready(wish)
     }
 
-    /// The queue for a request that none of its servers can answer now. Who asks for a canary by name does not wait:
-    /// it is no part of the arm's share.
-    pub(super) fn queue(&self, wish: &Wish<'_>) -> Option<&Queue> {
+    /// The queue for a request that none of its servers can answer now. Who asks for a canary by name does not wait
+    /// for its first server: it is no part of the arm's share.
+    pub(super) fn queue(&self, wish: &Wish<'_>) -> Option<Queue> {
         let stable = wish
             .asked
             .revision
             .is_none_or(|revision| ptr::eq(revision, &raw const self.stable));
-        self.queue.as_ref().filter(|_| stable)
+        let held = self.hold.filter(|_| stable).map(Queue::Held);
+        held.or_else(|| self.missed_until(wish).map(Queue::Missed))
     }
 
     /// The revision of a request and its least busy server: the canary for its share of clients or draws, but
@@ -139,7 +155,7 @@ pub struct Waits<'a> {
     /// The arm.
     pub variant: &'a Variant,
     /// Where it waits.
-    pub queue: &'a Queue,
+    pub queue: Queue,
     /// The arm's index, where the split chose it among all arms.
     pub fairly: Option<usize>,
 }

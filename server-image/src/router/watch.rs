@@ -11,10 +11,10 @@ use slipway_contract::RouteTable;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::sleep;
 
-use super::backend::Target;
 use super::metrics::Metrics;
 use super::proxy::Shared;
 use super::table::Table;
+use super::target::Target;
 use super::variant::Variant;
 
 /// Between two looks at the file.
