@@ -1,4 +1,4 @@
-//! What the routers' figures say against the bounds of an analysis. Pure.
+//! What the figures of routers or servers say against the bounds of an analysis. Pure.
 
 use slipway_contract::{Histogram, RevisionStats};
 
@@ -8,7 +8,8 @@ use crate::crd::{Analysis, AnalysisMetric, PrometheusQuery, RouterMetric};
 /// Two-sided 99.9% normal quantile: an analysis may look many times before its end.
 const Z: f64 = 3.291;
 
-/// What all routers together counted since the analysis began, and what else was asked.
+/// What all routers together counted since the analysis began, or all servers where requests pass the routers by, and
+/// what else was asked.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Measured {
     /// The new revision, or its copies while it has no share.
@@ -17,6 +18,8 @@ pub struct Measured {
     pub stable: Figures,
     /// What Prometheus servers answered, to the queries as the spec has them.
     pub answers: Vec<(PrometheusQuery, Answer)>,
+    /// Why requests may have failed that are not among `canary`: then no bound on them is met for certain.
+    pub uncounted: Option<String>,
 }
 
 /// Figures of one revision.
@@ -86,6 +89,7 @@ impl Measured {
             },
             stable: of(stable).map(figures).unwrap_or_default(),
             answers: Vec::new(),
+            uncounted: None,
         }
     }
 
@@ -171,6 +175,12 @@ pub fn judge(asked: &Analysis, measured: &Measured, ended: bool) -> Judged {
         .into_iter()
         .find(|worse| held.iter().any(|(found, _)| found == worse))
         .unwrap_or(Finding::Passed);
+    if let (Finding::Passed, Some(why)) = (finding, &measured.uncounted) {
+        return Judged {
+            finding: Finding::Inconclusive,
+            message: why.clone(),
+        };
+    }
     let sentences: Vec<&str> = held
         .iter()
         .filter(|(found, _)| *found == finding)
@@ -361,6 +371,22 @@ mod tests {
             ..Measured::default()
         };
         assert_eq!(judge(&asked(ERRORS), &early, false).finding, Finding::Measuring);
+    }
+
+    #[test]
+    fn failures_that_nobody_counted_are_never_a_pass() {
+        let uncounted = Some("a server of the new revision ended".to_owned());
+        let measured = |errors| Measured {
+            canary: figures(200, errors, 10),
+            uncounted: uncounted.clone(),
+            ..Measured::default()
+        };
+        let judged = judge(&asked(ERRORS), &measured(0), true);
+        assert_eq!(
+            (judged.finding, Some(judged.message)),
+            (Finding::Inconclusive, uncounted.clone())
+        );
+        assert_eq!(judge(&asked(ERRORS), &measured(9), true).finding, Finding::Failed);
     }
 
     #[test]

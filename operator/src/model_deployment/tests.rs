@@ -74,6 +74,7 @@ pub(super) fn inputs(object: &ModelDeployment) -> Inputs<'_> {
             template: None,
             evaluation: None,
             answers: Vec::new(),
+            served: super::served::Served::default(),
         }
     });
     Inputs {
@@ -84,6 +85,7 @@ pub(super) fn inputs(object: &ModelDeployment) -> Inputs<'_> {
         stats: Vec::new(),
         experiment: crate::model_deployment::experiment::Seen::default(),
         route: None,
+        absent_gateways: Vec::new(),
     }
 }
 
