@@ -1,7 +1,8 @@
 //! What the operator and the images say to each other, and what a person writes to run an image alone.
 //!
 //! Everything here is data: configuration files read by the images ([`TrainConfig`], [`EvalConfig`],
-//! [`ServeConfig`], [`RouteTable`]) and reports written by them ([`Progress`], [`Report`], [`RouterStats`]).
+//! [`ServeConfig`], [`RouteTable`]) and reports written by them ([`Progress`], [`Report`], [`RouterStats`],
+//! [`ServerStats`]).
 //! Field names are camelCase on the wire. Files may be YAML or JSON.
 
 mod benchmark;
@@ -15,6 +16,7 @@ mod report;
 mod route;
 mod schema;
 mod serve;
+mod server_stats;
 mod source;
 mod stats;
 mod train;
@@ -38,6 +40,7 @@ pub use route::{
 };
 pub use schema::{strip_formats, union};
 pub use serve::{ServeConfig, ServeLimits};
+pub use server_stats::ServerStats;
 pub use source::{AdapterSource, HubAccess, HubRef, ModelSource};
 pub use stats::{ExperimentStats, Histogram, Mirrored, RevisionStats, RouterStats, Scores};
 pub use train::{

@@ -1,7 +1,10 @@
 //! What is used of the Gateway API's HTTPRoute (`gateway.networking.k8s.io/v1`), so far as it is used. Pure.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::CustomResource;
+use kube::{
+    CustomResource,
+    core::{ApiResource, GroupVersionKind},
+};
 use serde::{Deserialize, Serialize};
 
 /// Where requests of which Gateways go.
@@ -101,4 +104,10 @@ pub struct RouteParent {
     pub controller_name: String,
     /// Accepted and ResolvedRefs, among others.
     pub conditions: Vec<Condition>,
+}
+
+/// The kind Gateway, of which only being there matters here.
+pub fn gateway() -> ApiResource {
+    let kind = GroupVersionKind::gvk("gateway.networking.k8s.io", "v1", "Gateway");
+    ApiResource::from_gvk_with_plural(&kind, "gateways")
 }

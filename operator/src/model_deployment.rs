@@ -11,6 +11,7 @@ pub mod prometheus;
 pub mod rollout;
 pub mod routes;
 pub mod scale;
+pub mod served;
 pub mod server;
 pub mod status;
 #[cfg(test)]

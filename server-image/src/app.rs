@@ -2,7 +2,10 @@
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use axum::http::HeaderValue;
+
 use crate::error::ApiError;
+use crate::history::History;
 use crate::metrics::Metrics;
 use crate::served::Served;
 
@@ -17,6 +20,15 @@ pub enum Phase {
     Draining,
 }
 
+/// As which part of a split the server answers.
+#[derive(Clone, Debug, Default)]
+pub struct Identity {
+    /// The arm.
+    pub variant: Option<HeaderValue>,
+    /// The revision.
+    pub revision: Option<HeaderValue>,
+}
+
 /// The state shared by all handlers.
 #[derive(Clone, Debug)]
 pub struct App {
@@ -28,17 +40,21 @@ struct Inner {
     phase: Mutex<Phase>,
     served: OnceLock<Arc<Served>>,
     metrics: Arc<Metrics>,
+    history: Arc<History>,
+    identity: Identity,
     max_body_bytes: usize,
 }
 
 impl App {
     /// A server that has no model yet.
-    pub fn new(metrics: Arc<Metrics>, max_body_bytes: usize) -> Self {
+    pub fn new(metrics: Arc<Metrics>, identity: Identity, max_body_bytes: usize) -> Self {
         Self {
             inner: Arc::new(Inner {
                 phase: Mutex::new(Phase::Loading("starting".into())),
                 served: OnceLock::new(),
                 metrics,
+                history: Arc::default(),
+                identity,
                 max_body_bytes,
             }),
         }
@@ -90,6 +106,16 @@ impl App {
     /// The process's metrics.
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.inner.metrics
+    }
+
+    /// What was answered lately.
+    pub fn history(&self) -> &Arc<History> {
+        &self.inner.history
+    }
+
+    /// What answers say of who gave them.
+    pub fn identity(&self) -> &Identity {
+        &self.inner.identity
     }
 
     /// Largest request body taken, in bytes.

@@ -3,17 +3,20 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use axum::http::HeaderValue;
 use clap::{Parser, ValueEnum};
 use slipway_contract::{
     AdapterSource, Failure, FailureReason, HubAccess, HubRef, ModelSource, ServeConfig, ServeLimits, Task,
 };
+
+use crate::app::Identity;
 
 const AFTER_HELP: &str = "\
 Endpoints:
   /v1/models  /v1/chat/completions  /v1/completions  /v1/embeddings   OpenAI's API
   /predict, /                                                         Hugging Face's Inference API (classifiers)
   /tokenize  /detokenize  /tokenizer_info                             as vLLM
-  /health (200 when ready)  /healthz (200 while alive)  /metrics
+  /health (200 when ready)  /healthz (200 while alive)  /metrics  /stats?seconds=N (what was answered lately)
 
 Exit codes:
   0    stopped by SIGTERM or SIGINT, every request answered
@@ -86,6 +89,12 @@ pub struct Cli {
     /// File that holds the Hub token [default: the variable HF_TOKEN]
     #[arg(long, value_name = "FILE")]
     hub_token_file: Option<PathBuf>,
+    /// Arm that answers name in x-slipway-variant
+    #[arg(long, value_name = "NAME", env = "SLIPWAY_VARIANT")]
+    variant: Option<HeaderValue>,
+    /// Revision that answers name in x-slipway-revision
+    #[arg(long, value_name = "NAME", env = "SLIPWAY_REVISION")]
+    revision: Option<HeaderValue>,
     /// How log lines look [default: text on a terminal, else json]
     #[arg(long, value_enum)]
     pub log_format: Option<LogFormat>,
@@ -130,6 +139,8 @@ pub struct Settings {
     pub max_body_bytes: usize,
     /// Where downloads go.
     pub cache_dir: PathBuf,
+    /// As which part of a split it answers.
+    pub identity: Identity,
 }
 
 impl Cli {
@@ -170,6 +181,10 @@ impl Cli {
             cache_dir: self
                 .cache_dir
                 .unwrap_or_else(|| std::env::temp_dir().join("slipway")),
+            identity: Identity {
+                variant: self.variant,
+                revision: self.revision,
+            },
         })
     }
 }

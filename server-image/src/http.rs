@@ -39,6 +39,7 @@ pub fn router(app: App) -> Router {
         .route("/readyz", get(health::ready))
         .route("/healthz", get(health::live))
         .route("/metrics", get(health::metrics))
+        .route("/stats", get(health::stats))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
         .layer(axum::middleware::from_fn_with_state(app.clone(), access::log))
@@ -74,7 +75,7 @@ impl FromRequest<App> for Body {
 
 async fn unknown(State(_): State<App>, request: Request) -> ApiError {
     ApiError::not_found(format!(
-        "there is no {} here; there are /v1/models, /v1/chat/completions, /v1/completions, /v1/embeddings, /predict, /tokenize, /detokenize, /tokenizer_info, /health and /metrics",
+        "there is no {} here; there are /v1/models, /v1/chat/completions, /v1/completions, /v1/embeddings, /predict, /tokenize, /detokenize, /tokenizer_info, /health, /metrics and /stats",
         request.uri().path()
     ))
     .code("unknown_path")

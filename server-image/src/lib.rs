@@ -10,6 +10,7 @@ pub mod app;
 pub mod cli;
 pub mod engine;
 pub mod error;
+pub mod history;
 pub mod http;
 pub mod metrics;
 pub mod openai;

@@ -17,7 +17,11 @@ use crate::{http, startup};
 /// Serves until a signal says stop. Listens before the model is there, so that probes see it loading.
 pub async fn run(settings: Settings) -> Result<(), Failure> {
     let mut stops = Stops::new()?;
-    let app = App::new(Arc::new(Metrics::default()), settings.max_body_bytes);
+    let app = App::new(
+        Arc::new(Metrics::default()),
+        settings.identity.clone(),
+        settings.max_body_bytes,
+    );
     let listener = bind(&settings.config.listen).await?;
     let address = listener.local_addr().map_err(|error| internal(&error))?;
     tracing::info!(%address, "listening");

@@ -159,3 +159,47 @@ async fn adapters_bring_their_own_classes_to_a_bare_base() {
     assert_eq!(status, 404);
     assert!(error["message"].as_str().unwrap().contains("mood, topic"));
 }
+
+#[tokio::test]
+async fn traffic_is_told_by_its_age_and_answers_name_who_gave_them() {
+    let directory = tempfile::tempdir().unwrap();
+    tiny::encoder(directory.path(), Some(&["neg", "pos"]));
+    let identity = ["--variant", "candidate", "--revision", "0123abcd"];
+    let server = Server::start(directory.path(), &identity).await;
+    let body = json!({"inputs": "good"});
+    let answer = server.send("/predict", &body).await;
+    let headers = answer.headers();
+    assert_eq!(
+        (&headers["x-slipway-variant"], &headers["x-slipway-revision"]),
+        (&"candidate".parse().unwrap(), &"0123abcd".parse().unwrap())
+    );
+    server.post("/predict", &body).await;
+    server.refused("/predict", &json!({"inputs": 1})).await;
+    for (header, value) in [
+        ("x-slipway-variant", "candidate"),
+        ("x-slipway-revision", "0123abcd"),
+        ("x-slipway-mirror", "1"),
+    ] {
+        let apart = server.client.post(format!("{}/predict", server.url)).json(&body);
+        assert_eq!(apart.header(header, value).send().await.unwrap().status(), 200);
+    }
+    server.get("/v1/models").await;
+    // Probes, scrapes and looks at these figures are no traffic, nor is what asked for somebody by name.
+    let text = server.get("/stats").await.to_string();
+    let stats: slipway_contract::ServerStats = serde_json::from_str(&text).unwrap();
+    assert_eq!((stats.requests, stats.errors), (4, 0), "{text}");
+    assert_eq!(
+        (stats.latency.count(), stats.first_byte.count()),
+        (4, 4),
+        "{text}"
+    );
+    assert!(stats.latency.quantile(0.5) >= stats.first_byte.quantile(0.5));
+    assert_eq!(server.get("/stats?seconds=3600").await["requests"], 4);
+    assert_eq!(server.get("/stats?seconds=0").await["requests"], 0);
+    let wrong = server.client.get(format!("{}/stats?seconds=soon", server.url));
+    let wrong = wrong.send().await.unwrap();
+    assert_eq!(wrong.status(), 400);
+    let told: Value = wrong.json().await.unwrap();
+    let told = told["error"]["message"].as_str().unwrap();
+    assert!(told.contains("write /stats?seconds=60"), "{told}");
+}

@@ -56,9 +56,16 @@ pub(super) fn spec_rules(schema: &mut Schema) {
         &[
             (
                 "!has(self.traffic) || !has(self.traffic.gateway) || !has(self.strategy) || \
-                 !has(self.strategy.canary) || self.strategy.canary.steps.all(s, !has(s.analysis) && !has(s.mirror))",
-                "remove steps analysis and mirror, or traffic.gateway: they are the router's, which requests through an \
-                 HTTPRoute pass by; eval and pause steps work with it",
+                 !has(self.strategy.canary) || self.strategy.canary.steps.all(s, !has(s.mirror))",
+                "remove mirror steps or traffic.gateway: the router copies requests, and those through an HTTPRoute pass by \
+                 it; the other steps work with it",
+            ),
+            (
+                "!has(self.traffic) || !has(self.traffic.gateway) || !has(self.strategy) || \
+                 !has(self.strategy.canary) || self.strategy.canary.steps.all(s, !has(s.analysis) || \
+                 s.analysis.metrics.all(m, !has(m.name) || m.name != 'feedbackScore'))",
+                "remove the analysis of feedbackScore or traffic.gateway: scores are posted for answers of the router, \
+                 and servers know errors and times only",
             ),
             (
                 "!has(self.traffic) || !has(self.traffic.gateway) || !has(self.experiment)",

@@ -100,7 +100,8 @@ pub struct Pause {
 }
 
 /// A look at what the routers measured since this step began. Requests that ask for a revision by name do not
-/// count. While the new revision has no share, its copies from `mirror` are looked at.
+/// count. While the new revision has no share, its copies from `mirror` are looked at. With `traffic.gateway` it is
+/// what the revisions' own servers measured.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Analysis {

@@ -1,4 +1,4 @@
-//! What the routers' figures say against the bounds of an analysis. Pure.
+//! What the figures of routers or servers say against the bounds of an analysis. Pure.
 
 #[cfg(test)]
 mod tests;
@@ -13,7 +13,8 @@ const MIN_SCORES: u64 = 50;
 /// Two-sided 99.9% normal quantile: an analysis may look many times before its end.
 const Z: f64 = 3.291;
 
-/// What all routers together counted since the analysis began, and what else was asked.
+/// What all routers together counted since the analysis began, or all servers where requests pass the routers by, and
+/// what else was asked.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Measured {
     /// The new revision, or its copies while it has no share.
@@ -24,6 +25,8 @@ pub struct Measured {
     pub mirrored: bool,
     /// What Prometheus servers answered, to the queries as the spec has them.
     pub answers: Vec<(PrometheusQuery, Answer)>,
+    /// Why requests may have failed that are not among `canary`: then no bound on them is met for certain.
+    pub uncounted: Option<String>,
 }
 
 /// Figures of one revision.
@@ -98,6 +101,7 @@ impl Measured {
             stable: of(stable).map(figures).unwrap_or_default(),
             mirrored,
             answers: Vec::new(),
+            uncounted: None,
         }
     }
 
@@ -181,6 +185,12 @@ pub fn judge(asked: &Analysis, measured: &Measured, ended: bool) -> Judged {
         .map(|metric| hold(metric, measured))
         .collect();
     let finding = worst(held.iter().map(|(found, _)| *found));
+    if let (Finding::Passed, Some(why)) = (finding, &measured.uncounted) {
+        return Judged {
+            finding: Finding::Inconclusive,
+            message: why.clone(),
+        };
+    }
     let sentences: Vec<&str> = held
         .iter()
         .filter(|(found, _)| *found == finding)

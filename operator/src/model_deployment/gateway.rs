@@ -12,6 +12,7 @@ use kube::ResourceExt;
 use super::{
     ROUTES_ANNOTATION,
     desired::{HTTP_PORT, child_name, metadata, object_name, service_port},
+    inputs::Inputs,
     plan::{Plan, Planned},
     server::{self, Track},
     status::{is_ready, revision_label},
@@ -19,7 +20,7 @@ use super::{
 use crate::{
     conditions::Summary,
     crd::ModelDeployment,
-    gateway_api::{BackendRef, HeaderMatch, HttpRoute, HttpRouteSpec, Match, ParentRef, Rule},
+    gateway_api::{BackendRef, HeaderMatch, HttpRoute, HttpRouteSpec, Match, ParentRef, RouteParent, Rule},
 };
 
 /// How long a Gateway's controller may take before its silence is told as an error.
@@ -237,15 +238,20 @@ enum Told {
     Refused(String),
 }
 
-fn told(live: &HttpRoute, parent: &ParentRef) -> Told {
+/// What controllers say of one Gateway, or one of its listeners.
+fn answers<'a>(live: &'a HttpRoute, parent: &'a ParentRef) -> impl Iterator<Item = &'a RouteParent> {
     let home = live.namespace();
-    let place = |parent: &ParentRef| {
+    let place = move |parent: &ParentRef| {
         let namespace = parent.namespace.clone().or_else(|| home.clone());
         (parent.name.clone(), namespace, parent.section_name.clone())
     };
-    let answers = live.status.iter().flat_map(|status| &status.parents);
+    let all = live.status.iter().flat_map(|status| &status.parents);
+    all.filter(move |answer| place(&answer.parent_ref) == place(parent))
+}
+
+fn told(live: &HttpRoute, parent: &ParentRef) -> Told {
     let mut told = Told::Nothing;
-    for answer in answers.filter(|answer| place(&answer.parent_ref) == place(parent)) {
+    for answer in answers(live, parent) {
         let current = |kind: &str| {
             answer.conditions.iter().find(|condition| {
                 condition.type_ == kind && condition.observed_generation == live.metadata.generation
@@ -267,50 +273,56 @@ fn told(live: &HttpRoute, parent: &ParentRef) -> Told {
 }
 
 /// What keeps requests of a Gateway from coming, with what to do.
-pub fn trouble(object: &ModelDeployment, live: Option<&HttpRoute>, now: Timestamp) -> Option<Summary> {
-    object.spec.traffic.gateway.as_ref()?;
-    let Some(live) = live else {
+pub fn trouble(object: &ModelDeployment, inputs: &Inputs<'_>, now: Timestamp) -> Option<Summary> {
+    let gateway = object.spec.traffic.gateway.as_ref()?;
+    let home = object.namespace().unwrap_or_default();
+    let called = |name: &str, namespace: Option<&String>| {
+        format!("Gateway {name} in namespace {}", namespace.unwrap_or(&home))
+    };
+    let mut absent = inputs.absent_gateways.iter();
+    if let Some(missing) = absent.find(|missing| gateway.parent_refs.contains(missing)) {
+        let what = format!(
+            "there is no {}; create it, or correct traffic.gateway.parentRefs",
+            called(&missing.name, missing.namespace.as_ref())
+        );
+        return Some(Summary::stalled("GatewayMissing", what));
+    }
+    let Some(live) = &inputs.route else {
         return Some(Summary::reconciling(
             "GatewayPending",
             "the HTTPRoute for traffic.gateway is being written",
         ));
     };
-    let home = live.namespace().unwrap_or_default();
+    let route = live.name_any();
     let mut pending = None;
     for parent in parents(object) {
-        let namespace = parent.namespace.as_deref().unwrap_or(&home);
-        let name = format!("Gateway {} in namespace {namespace}", parent.name);
+        let name = called(&parent.name, parent.namespace.as_ref());
         match told(live, &parent) {
             Told::Accepted => {}
             Told::Refused(why) => {
                 let what = format!(
-                    "{name} does not take HTTPRoute {}: {why}; correct traffic.gateway.parentRefs and hostnames, or allow \
-                     the route in the Gateway's listeners",
-                    live.name_any()
+                    "{name} does not take HTTPRoute {route}: {why}; correct traffic.gateway.parentRefs and hostnames, or \
+                     allow the route in the Gateway's listeners"
                 );
                 return Some(Summary::stalled("GatewayRefused", what));
             }
-            Told::Nothing => pending = pending.or(Some(name)),
+            // A controller that has answered before does so again; one that never did may not be there.
+            Told::Nothing if answers(live, &parent).next().is_none() => pending = Some((name, true)),
+            Told::Nothing => pending = pending.or(Some((name, false))),
         }
     }
-    let name = pending?;
+    let (name, unheard) = pending?;
     let created = live.metadata.creation_timestamp.as_ref();
-    let heard = live
-        .status
-        .as_ref()
-        .is_some_and(|status| !status.parents.is_empty());
-    // A controller that has answered before does so again; one that never did may not be there.
-    if !heard && created.is_some_and(|created| now.duration_since(created.0) > SILENCE) {
+    if unheard && created.is_some_and(|created| now.duration_since(created.0) > SILENCE) {
         let what = format!(
-            "no controller has taken HTTPRoute {} for {name}; create that Gateway, or correct \
-             traffic.gateway.parentRefs, or see to it that the controller of its GatewayClass runs",
-            live.name_any()
+            "no controller has taken HTTPRoute {route} for {name}; see to it that this Gateway is there and the controller \
+             of its GatewayClass runs, or correct traffic.gateway.parentRefs"
         );
         return Some(Summary::stalled("GatewayMissing", what));
     }
     Some(Summary::reconciling(
         "GatewayPending",
-        format!("waits for {name} to take HTTPRoute {}", live.name_any()),
+        format!("waits for {name} to take HTTPRoute {route}"),
     ))
 }
 

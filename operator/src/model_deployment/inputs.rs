@@ -8,7 +8,10 @@ use k8s_openapi::api::{
     apps::v1::Deployment,
     core::v1::{ConfigMap, Pod},
 };
-use kube::{Api, ResourceExt, api::ListParams};
+use kube::{
+    Api, ResourceExt,
+    api::{DynamicObject, ListParams},
+};
 use slipway_contract::RouterStats;
 
 use super::{
@@ -19,13 +22,15 @@ use super::{
     },
     gate, plan, prometheus,
     rollout::{self, Evaluation},
-    routes, server,
+    routes,
+    served::{self, Served},
+    server,
     status::{is_ready, revision_label},
 };
 use crate::{
     context::Context,
-    crd::{EvalRun, ModelDeployment, PrometheusQuery, RevisionSources, Variant},
-    gateway_api::HttpRoute,
+    crd::{EvalRun, GatewayRef, ModelDeployment, PrometheusQuery, RevisionSources, Variant},
+    gateway_api::{self, HttpRoute},
     names::{self, MODEL_DEPLOYMENT_LABEL, TRACK_LABEL, VARIANT_LABEL},
     sources::{self, Missing, Resolver},
 };
@@ -50,6 +55,8 @@ pub struct Inputs<'a> {
     /// Seals the ids of answers that clients score for analyses: what the split says, or, where it says none, a new one.
     /// None where no analysis asks for scores.
     pub feedback_key: Option<String>,
+    /// Gateways of `traffic.gateway` that are certainly not there.
+    pub absent_gateways: Vec<GatewayRef>,
 }
 
 impl Inputs<'_> {
@@ -91,6 +98,8 @@ pub struct VariantInput<'a> {
     pub evaluation: Option<Evaluation>,
     /// What Prometheus servers answered to the analysis that its rollout is at.
     pub answers: Vec<(PrometheusQuery, prometheus::Answer)>,
+    /// What its servers answered since that analysis began, where requests pass the routers by.
+    pub served: Served,
 }
 
 /// Which files a variant's sources mean.
@@ -148,15 +157,19 @@ pub async fn read<'a>(
         let server = servers.remove(&spec.name);
         let resolved = resolve(&resolver, object, spec, server.as_ref()).await?;
         let (template, evaluation) = evaluation(context, object, spec).await?;
+        let pods = own.remove(&spec.name).unwrap_or_default();
+        let canary_pods = beside.remove(&spec.name).unwrap_or_default();
+        let (all, now) = (pods.iter().chain(&canary_pods), Timestamp::now());
         variants.push(VariantInput {
             spec,
             resolved,
             server,
-            pods: own.remove(&spec.name).unwrap_or_default(),
-            canary_pods: beside.remove(&spec.name).unwrap_or_default(),
             template,
             evaluation,
-            answers: prometheus::ask(context, object, &spec.name, Timestamp::now()).await,
+            answers: prometheus::ask(context, object, &spec.name, now).await,
+            served: served::ask(&context.http, object, &spec.name, all, now).await,
+            pods,
+            canary_pods,
         });
     }
     let answers = answers(&context.http, &router_pods, object.spec.experiment.is_some()).await;
@@ -167,6 +180,7 @@ pub async fn read<'a>(
     let experiment = experiment(context, object, answers).await?;
     let route = route(context, object).await?;
     let feedback_key = feedback_key(context, object).await?;
+    let absent_gateways = absent_gateways(context, object).await?;
     Ok(Inputs {
         variants,
         orphans: servers.into_values().collect(),
@@ -176,6 +190,7 @@ pub async fn read<'a>(
         experiment,
         route,
         feedback_key,
+        absent_gateways,
     })
 }
 
@@ -279,6 +294,29 @@ async fn route(context: &Context, object: &ModelDeployment) -> Result<Option<Htt
         Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => Ok(None),
         found => Ok(found?),
     }
+}
+
+/// The Gateways that the spec names and the cluster lacks. One that may not be read (403), as those of other namespaces
+/// where the operator looks after one only, may be there.
+async fn absent_gateways(
+    context: &Context,
+    object: &ModelDeployment,
+) -> Result<Vec<GatewayRef>, sources::Error> {
+    let home = object.namespace().unwrap_or_default();
+    let named = object.spec.traffic.gateway.iter();
+    let mut absent = Vec::new();
+    for parent in named.flat_map(|gateway| &gateway.parent_refs) {
+        let namespace = parent.namespace.as_deref().unwrap_or(&home);
+        let kind = gateway_api::gateway();
+        let gateways: Api<DynamicObject> = Api::namespaced_with(context.client.clone(), namespace, &kind);
+        match gateways.get_metadata_opt(&parent.name).await {
+            Ok(Some(_)) => {}
+            Ok(None) => absent.push(parent.clone()),
+            Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(absent)
 }
 
 /// The template of the evaluation that a rollout is at, and how the evaluation goes.

@@ -291,11 +291,20 @@ fn measured(
     rollout: &RolloutStatus,
 ) -> Option<Measured> {
     let window = rollout::window(rollout, &object.spec.strategy);
+    let name = &input.spec.name;
+    if object.spec.traffic.gateway.is_some() {
+        let series = input.served.series.as_ref();
+        let series = series.filter(|_| input.served.window == window && !window.is_empty())?;
+        return Some(Measured {
+            answers: input.answers.clone(),
+            uncounted: input.served.uncounted.clone(),
+            ..Measured::of(series, name, &rollout.revision, &rollout.from, false)
+        });
+    }
     let answers: Vec<RouterStats> = inputs.stats.iter().flatten().cloned().collect();
     let same = !answers.is_empty() && answers.iter().all(|answer| answer.window == window);
     (same && !window.is_empty()).then(|| {
         let series = RouterStats::merge(answers);
-        let name = &input.spec.name;
         let mirrored = rollout.weight == 0;
         Measured {
             answers: input.answers.clone(),

@@ -243,7 +243,12 @@ fn server_container(
         image_pull_policy: Some(settings.image_pull_policy.clone()),
         command: Some(vec!["/slipway-server".into()]),
         args: Some(args),
-        env: Some(vec![pods::variable("SLIPWAY_CACHE_DIR", pods::CACHE)]),
+        env: Some(vec![
+            pods::variable("SLIPWAY_CACHE_DIR", pods::CACHE),
+            // Behind a Gateway nobody else could say who answered.
+            pods::field_variable("SLIPWAY_VARIANT", &label(VARIANT_LABEL)),
+            pods::field_variable("SLIPWAY_REVISION", &label(REVISION_LABEL)),
+        ]),
         ports: Some(vec![port("http", HTTP_PORT)]),
         // Loading takes every core, and a probe may go unanswered: only a server that has loaded is killed for that.
         startup_probe: Some(probe("/health", HTTP_PORT, 1, LOADING_SECONDS)),
@@ -264,6 +269,11 @@ fn server_container(
         ..Container::default()
     };
     (container, mounts.volumes)
+}
+
+/// The path of one of the pod's own labels.
+fn label(name: &str) -> String {
+    format!("metadata.labels['{name}']")
 }
 
 /// A model as `slipway-server` takes it on its command line.

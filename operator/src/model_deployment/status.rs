@@ -42,7 +42,7 @@ pub fn status(
         .map(|arm| variant_status(object, arm, &plan.experiment.told))
         .collect();
     let summary = refused
-        .or_else(|| gateway::trouble(object, inputs.route.as_ref(), now))
+        .or_else(|| gateway::trouble(object, inputs, now))
         .unwrap_or_else(|| overall(inputs, plan, &variants, desired));
     let generation = object.metadata.generation;
     let mut conditions = conditions::summarize(object.conditions(), &summary, generation, now);

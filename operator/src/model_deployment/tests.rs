@@ -74,6 +74,7 @@ pub(super) fn inputs(object: &ModelDeployment) -> Inputs<'_> {
             template: None,
             evaluation: None,
             answers: Vec::new(),
+            served: super::served::Served::default(),
         }
     });
     Inputs {
@@ -85,6 +86,7 @@ pub(super) fn inputs(object: &ModelDeployment) -> Inputs<'_> {
         experiment: crate::model_deployment::experiment::Seen::default(),
         route: None,
         feedback_key: None,
+        absent_gateways: Vec::new(),
     }
 }
 

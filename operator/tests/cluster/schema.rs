@@ -279,7 +279,7 @@ async fn wrong_objects_are_refused_with_what_to_do() {
                 json!({"traffic": {"gateway": {"parentRefs": [{"name": "public"}]}},
                 "strategy": {"canary": {"steps": [{"mirror": {"percent": 10}}]}}}),
             ),
-            "remove steps analysis and mirror, or traffic.gateway",
+            "remove mirror steps or traffic.gateway",
         ),
         (
             MODEL_DEPLOYMENT,

@@ -1,11 +1,11 @@
-//! One log line and one metric sample for each request, written when the last byte of its response is out (or
+//! One log line and one sample of each figure for each request, written when the last byte of its response is out (or
 //! its client has gone). Prompts and answers are never logged.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{Request, State};
@@ -15,7 +15,9 @@ use axum::response::Response;
 use hyper::body::{Frame, SizeHint};
 
 use crate::app::{App, Phase};
+use crate::history::History;
 use crate::metrics::Metrics;
+use crate::router::headers::{MIRROR, REVISION, VARIANT};
 
 /// As nginx logs a request whose client left before the answer.
 const CLIENT_LEFT: u16 = 499;
@@ -24,7 +26,10 @@ const CLIENT_LEFT: u16 = 499;
 #[derive(Debug)]
 pub struct Record {
     metrics: Arc<Metrics>,
+    /// Where it counts as traffic.
+    history: Option<Arc<History>>,
     arrived: Instant,
+    first_byte: OnceLock<Duration>,
     method: Method,
     path: String,
     request_id: Option<String>,
@@ -73,12 +78,11 @@ impl Drop for Record {
         };
         let took = self.arrived.elapsed();
         self.metrics.http(&self.path, status, took);
+        if let Some(history) = &self.history {
+            history.answered(self.arrived, status >= 500, took, self.first_byte.get().copied());
+        }
         // Probes and scrapes come every second; they would bury the requests of people.
-        if matches!(
-            self.path.as_str(),
-            "/health" | "/healthz" | "/readyz" | "/metrics"
-        ) && status < 500
-        {
+        if is_probe(&self.path) && status < 500 {
             return;
         }
         let details = self.details.get_mut().unwrap_or_else(PoisonError::into_inner);
@@ -97,13 +101,28 @@ impl Drop for Record {
     }
 }
 
+fn is_probe(path: &str) -> bool {
+    matches!(path, "/health" | "/healthz" | "/readyz" | "/metrics" | "/stats")
+}
+
+/// Whether a request is of the traffic that is split: no probe, no copy, and nobody asked for a server by name.
+fn is_traffic(path: &str, headers: &HeaderMap) -> bool {
+    !is_probe(path)
+        && [VARIANT, REVISION, MIRROR]
+            .iter()
+            .all(|name| !headers.contains_key(name))
+}
+
 /// The middleware around every route.
 pub async fn log(State(app): State<App>, mut request: Request, next: Next) -> Response {
+    let path = super::route(&request);
     let record = Arc::new(Record {
         metrics: app.metrics().clone(),
+        history: is_traffic(&path, request.headers()).then(|| app.history().clone()),
         arrived: Instant::now(),
+        first_byte: OnceLock::new(),
         method: request.method().clone(),
-        path: super::route(&request),
+        path,
         request_id: request_id(request.headers()),
         status: AtomicU16::new(0),
         complete: AtomicBool::new(request.method() == Method::HEAD),
@@ -112,6 +131,12 @@ pub async fn log(State(app): State<App>, mut request: Request, next: Next) -> Re
     request.extensions_mut().insert(record.clone());
     let mut response = next.run(request).await;
     record.status.store(response.status().as_u16(), Ordering::Relaxed);
+    let identity = app.identity();
+    for (name, value) in [(VARIANT, &identity.variant), (REVISION, &identity.revision)] {
+        if let Some(value) = value {
+            response.headers_mut().insert(name, value.clone());
+        }
+    }
     if app.phase() == Phase::Draining {
         // Clients that keep connections alive must look for another server.
         response
@@ -154,6 +179,10 @@ impl HttpBody for Logged {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(context));
+        if let Some(Ok(_)) = &frame {
+            let record = &self.record;
+            record.first_byte.get_or_init(|| record.arrived.elapsed());
+        }
         if frame.is_none() {
             self.record.complete.store(true, Ordering::Relaxed);
         } else {

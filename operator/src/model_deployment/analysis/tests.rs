@@ -75,6 +75,22 @@ fn only_a_certain_failure_ends_an_analysis_early() {
 }
 
 #[test]
+fn failures_that_nobody_counted_are_never_a_pass() {
+    let uncounted = Some("a server of the new revision ended".to_owned());
+    let measured = |errors| Measured {
+        canary: figures(200, errors, 10),
+        uncounted: uncounted.clone(),
+        ..Measured::default()
+    };
+    let judged = judge(&asked(ERRORS), &measured(0), true);
+    assert_eq!(
+        (judged.finding, Some(judged.message)),
+        (Finding::Inconclusive, uncounted.clone())
+    );
+    assert_eq!(judge(&asked(ERRORS), &measured(9), true).finding, Finding::Failed);
+}
+
+#[test]
 fn the_old_revision_over_the_same_time_is_a_bound_too() {
     let relative = asked(
         r#"{"duration":"1m","minRequests":10,"metrics":[{"name":"latencyP95Seconds","maxRatioToStable":1.5}]}"#,

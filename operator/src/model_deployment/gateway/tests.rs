@@ -187,6 +187,12 @@ fn said(kind: &str, status: &str, generation: i64) -> Value {
         "observedGeneration": generation, "lastTransitionTime": "2026-01-01T00:00:00Z"})
 }
 
+fn trouble(object: &ModelDeployment, live: Option<&HttpRoute>, now: Timestamp) -> Option<Summary> {
+    let mut found = inputs(object);
+    found.route = live.cloned();
+    super::trouble(object, &found, now)
+}
+
 #[test]
 fn a_gateway_that_took_the_route_follows_and_one_that_is_behind_does_not() {
     let object = object(GATEWAY);
@@ -235,7 +241,40 @@ fn a_gateway_that_refuses_is_quoted_and_one_that_is_not_there_is_named() {
         (late.standing, late.reason.as_str()),
         (Standing::Stalled, "GatewayMissing")
     );
-    assert!(late.message.contains("create that Gateway"), "{}", late.message);
+    assert!(
+        late.message.contains("see to it that this Gateway is there"),
+        "{}",
+        late.message
+    );
+}
+
+#[test]
+fn a_gateway_that_is_not_there_is_told_at_once_and_one_more_that_is_silent_too() {
+    let mut object = object(GATEWAY);
+    let accepted = answered(&json!([said("Accepted", "True", 4)]));
+    let mut found = inputs(&object);
+    found.route = Some(accepted.clone());
+    let gateway = object.spec.traffic.gateway.clone().unwrap();
+    found.absent_gateways.clone_from(&gateway.parent_refs);
+    let told = super::trouble(&object, &found, now()).unwrap();
+    assert_eq!(
+        (told.standing, told.reason.as_str()),
+        (Standing::Stalled, "GatewayMissing")
+    );
+    assert_eq!(
+        told.message,
+        "there is no Gateway public in namespace edge; create it, or correct traffic.gateway.parentRefs"
+    );
+    let mut more = gateway;
+    more.parent_refs
+        .push(serde_json::from_value(json!({"name": "inner"})).unwrap());
+    object.spec.traffic.gateway = Some(more);
+    let told = trouble(&object, Some(&accepted), now()).unwrap();
+    assert!(
+        told.message.contains("for Gateway inner in namespace models"),
+        "{}",
+        told.message
+    );
 }
 
 #[test]

@@ -167,7 +167,7 @@ impl<'a> Run<'a> {
                     let judged = self.arm.measured.as_ref().map_or_else(
                         || Judged {
                             finding: Finding::Measuring,
-                            message: "waits for the routers' figures".into(),
+                            message: "waits for the first figures".into(),
                         },
                         |measured| analysis::judge(asked, measured, ended),
                     );
