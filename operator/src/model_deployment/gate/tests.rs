@@ -14,6 +14,7 @@ fn target_of(task: &str, metric: &str) -> Value {
     let web = object(&yaml);
     let mut known = inputs(&web);
     let template = json!({"metadata": {"name": "gate"}, "spec": {"task": task, "metrics": [{"name": metric}],
+        "thresholds": [{"metric": metric, "min": 0.5}],
         "benchmark": (task == "MultipleChoice").then(|| json!({"name": "arc_easy"})),
         "dataset": {"configMap": {"name": "rows", "key": "rows.csv"}}}});
     known.variants[0].template = Some(serde_json::from_value(template).unwrap());
