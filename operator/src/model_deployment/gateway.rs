@@ -242,7 +242,7 @@ pub fn follows(object: &ModelDeployment, live: Option<&HttpRoute>, version: &str
 /// Whether what the route no longer names may go: a controller accepts a route before its proxies have it, and those
 /// answer 5xx for the share of a Service that is gone.
 pub fn settled(object: &ModelDeployment, live: Option<&HttpRoute>, now: Timestamp) -> bool {
-    let written = live.into_iter().flat_map(|live| live.managed_fields());
+    let written = live.into_iter().flat_map(ResourceExt::managed_fields);
     let own = written.filter(|entry| entry.manager.as_deref() == Some(MODEL_DEPLOYMENT_MANAGER));
     let last = own
         .filter_map(|entry| entry.time.as_ref())
