@@ -15,7 +15,7 @@ PYTHON := $(SLIPWAY_CACHE)/venv/bin/python
 export PYTHON
 
 .PHONY: help demo test cluster cluster-down kubeconfig images load hub crds lint bench \
-        packages venv tools binaries seed clean test-rust test-go test-python test-chart test-e2e
+        packages venv tools binaries seed clean gateway test-gateway test-rust test-go test-python test-chart test-e2e
 
 help: ## Lists the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -88,6 +88,12 @@ test-chart: packages venv tools
 
 test-e2e: packages venv tools binaries images seed
 	@SHOW='(passed|failed|error)' $(STEP) "end to end on Kubernetes" e2e/lib/test-e2e.sh
+
+gateway: packages venv tools
+	@$(STEP) "Envoy Gateway" e2e/gateway/build.sh
+
+test-gateway: packages venv tools binaries images seed gateway ## Runs the rollouts behind Envoy Gateway (not in test: it takes minutes to build)
+	@SHOW='(passed|failed|error)' $(STEP) "end to end behind a Gateway" e2e/gateway/test.sh
 
 clean: ## Deletes every build cache
 	@e2e/lib/cluster.sh down || true

@@ -12,7 +12,8 @@ use crate::Histogram;
 pub struct ServerStats {
     /// Answers.
     pub requests: u64,
-    /// Answers with a status of 500 or more. A client that leaves is no error.
+    /// Answers with a status of 500 or more, and clients that left after more than 30 s without any. Another client that
+    /// leaves is no error.
     pub errors: u64,
     /// From a request's arrival until the last byte of its answer was sent, or its client left.
     pub latency: Histogram,

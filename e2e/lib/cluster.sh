@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# cluster.sh up|down|kubeconfig|load: the one place that knows which cluster is used:
-# the one of KUBECONFIG, a kind cluster (CLUSTER=kind), or the embedded one.
+# cluster.sh up|down|kubeconfig|load [ARCHIVE...]: the one place that knows which cluster is used:
+# the one of KUBECONFIG, a kind cluster (CLUSTER=kind), or the embedded one. Without archives it loads all of `make images`.
 set -euo pipefail
 cache="${SLIPWAY_CACHE:-$HOME/.cache/slipway}"
 embedded="$cache/bin/slipway-cluster"
@@ -30,8 +30,8 @@ kubeconfig)
   given) echo "$KUBECONFIG" ;;
   esac ;;
 load)
-  archives=()
-  for ref in "$cache"/images/*.ref; do archives+=("${ref%.ref}.tar"); done
+  archives=("${@:2}")
+  if [ $# = 1 ]; then for ref in "$cache"/images/*.ref; do archives+=("${ref%.ref}.tar"); done; fi
   case $mode in
   embedded) "$embedded" load "${archives[@]}" ;;
   kind) for archive in "${archives[@]}"; do kind load image-archive --name "$kind_name" "$archive"; done ;;

@@ -18,6 +18,7 @@ import harness  # noqa: E402
 def pytest_configure(config):
     config.addinivalue_line("markers", "alone: takes away what every test needs, and so runs after the others")
     config.addinivalue_line("markers", "slow: takes minutes, and so runs only when asked for")
+    config.addinivalue_line("markers", "gateway: needs Envoy Gateway, and so runs only when asked for")
 
 
 @pytest.fixture(scope="session")
@@ -100,8 +101,8 @@ def pytest_runtest_makereport(item, call):
 
 
 def pytest_collection_modifyitems(config, items):
-    """What takes minutes runs only when it is asked for by `-m slow`."""
-    if "slow" not in config.option.markexpr:
-        slow = [item for item in items if item.get_closest_marker("slow")]
-        config.hook.pytest_deselected(items=slow)
-        items[:] = [item for item in items if item not in slow]
+    """What takes minutes, or minutes to build, runs only when it is asked for by `-m slow` or `-m gateway`."""
+    unasked = {mark for mark in ("slow", "gateway") if mark not in config.option.markexpr}
+    left = [item for item in items if unasked & {mark.name for mark in item.iter_markers()}]
+    config.hook.pytest_deselected(items=left)
+    items[:] = [item for item in items if item not in left]

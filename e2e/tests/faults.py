@@ -67,6 +67,9 @@ def analysis(seconds: int = 4, **bound) -> dict:
 class Web:
     """A ModelDeployment `web`: what serves (`arm`), and ways to change it."""
 
+    # What its spec has beside the arm and its strategy.
+    spec: dict = {}
+
     def __init__(self, namespace: str, gpus: int = 0, **more):
         self.namespace, self.arm, self.number = namespace, decoder(**more), 0
         if gpus:
@@ -78,7 +81,7 @@ class Web:
         time.sleep(7)
 
     def apply(self, arm: dict, *steps: dict, paused: bool = False, **strategy) -> None:
-        spec = {"task": "CausalLM", "paused": paused, "strategy": {"canary": {"steps": list(steps)}, **strategy}}
+        spec = {"task": "CausalLM", "paused": paused, "strategy": {"canary": {"steps": list(steps)}, **strategy}, **self.spec}
         apply(json.dumps(model_deployment("web", self.namespace, [arm], **spec)))
 
     def changed(self, repo: str = GOOD, **limits) -> dict:

@@ -109,6 +109,7 @@ class Load:
     def __init__(self, arguments: argparse.Namespace):
         self.host, port = arguments.address.rsplit(":", 1)
         self.port, self.timeout, self.tokens = int(port), arguments.timeout, arguments.tokens
+        self.name = arguments.host or self.host
         plain = self.request(arguments.path, arguments.body)
         asked = {"model": arguments.model, "max_tokens": self.tokens, "temperature": 0, "ignore_eos": True, "stream": True,
                  "stream_options": {"include_usage": True}, "messages": [{"role": "user", "content": "Tell me a story."}]}
@@ -119,7 +120,7 @@ class Load:
         self.stage, self.stopped, self.began = "start", asyncio.Event(), time.monotonic()
 
     def request(self, path: str, body: str) -> bytes:
-        head = f"POST {path} HTTP/1.1\r\nhost: {self.host}\r\ncontent-type: application/json\r\n"
+        head = f"POST {path} HTTP/1.1\r\nhost: {self.name}\r\ncontent-type: application/json\r\n"
         return f"{head}content-length: {len(body.encode())}\r\n\r\n{body}".encode()
 
     async def attempt(self, kind: str, retry: bool) -> tuple[str, str]:
@@ -196,6 +197,7 @@ def main() -> None:
     parser.add_argument("address", help="HOST:PORT")
     for kind, rate in zip(KINDS, (20.0, 10.0, 1.0)):
         parser.add_argument(f"--{kind}", type=float, default=rate, help=f"{kind} requests a second (%(default)s)")
+    parser.add_argument("--host", help="what requests say as their host (HOST)")
     parser.add_argument("--path", default="/v1/completions")
     parser.add_argument("--body", default='{"model": "web", "prompt": "Once", "max_tokens": 1, "temperature": 0}')
     parser.add_argument("--model", default="web", help="model of the streams (%(default)s)")

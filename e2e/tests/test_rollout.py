@@ -19,9 +19,22 @@ def canary(*steps: dict, **more) -> dict:
     return {"canary": {"steps": list(steps)}, **more}
 
 
-def deployment(namespace: str, tune: str, strategy: dict, **more) -> dict:
+class Router:
+    """How requests come: through the routers."""
+
+    def traffic(self, namespace: str) -> dict:
+        return STICKY
+
+    def headers(self, namespace: str) -> dict:
+        return {}
+
+    def open(self, namespace: str):
+        return port_forward(namespace, "service/web", 80)
+
+
+def deployment(namespace: str, tune: str, strategy: dict, traffic: dict = STICKY, **more) -> dict:
     arm = variant("main", 100, {"fineTuneJob": {"name": tune}})
-    return model_deployment("web", namespace, [arm], traffic=STICKY, strategy=strategy, **more)
+    return model_deployment("web", namespace, [arm], traffic=traffic, strategy=strategy, **more)
 
 
 def status(namespace: str) -> dict:
@@ -43,28 +56,34 @@ def gate(namespace: str, minimum: float) -> None:
 
 
 @pytest.fixture
-def serving(namespace):
+def way():
+    """How requests come to a deployment; the same tests run behind a Gateway."""
+    return Router()
+
+
+@pytest.fixture
+def serving(namespace, way):
     """A namespace with two tuned models, the first of which is served."""
     for name in ("one", "two"):
         apply(json.dumps(fine_tune_job(name, namespace, hyperparameters={"seed": len(name) + (name == "two")})))
     for name in ("one", "two"):
         wait(TUNE, name, namespace, "Complete", 300)
-    apply(json.dumps(deployment(namespace, "one", canary({"setWeight": 100}))))
+    apply(json.dumps(deployment(namespace, "one", canary({"setWeight": 100}), way.traffic(namespace))))
     wait(KIND, "web", namespace, "Ready", 180, failed=None)
     return namespace
 
 
-def roll(namespace: str, *steps: dict, tune: str = "two", **more) -> None:
-    apply(json.dumps(deployment(namespace, tune, canary(*steps, **more))))
+def roll(namespace: str, *steps: dict, tune: str = "two", traffic: dict = STICKY, **more) -> None:
+    apply(json.dumps(deployment(namespace, tune, canary(*steps, **more), traffic)))
 
 
-def test_a_good_revision_passes_its_gate_its_analysis_and_a_person(serving):
+def test_a_good_revision_passes_its_gate_its_analysis_and_a_person(serving, way):
     gate(serving, 0.0)
     old = status(serving)["variants"][0]["revision"]
-    with port_forward(serving, "service/web", 80) as url, Traffic(url) as traffic:
+    with way.open(serving) as url, Traffic(url, way.headers(serving)) as traffic:
         roll(serving, {"eval": {"templateRef": {"name": "gate"}}}, {"setWeight": 30},
-             {"analysis": {"duration": "8s", "minRequests": 10, "metrics": [{"name": "errorRate", "max": 0.01}]}},
-             {"pause": {}}, {"setWeight": 100})
+             {"analysis": {"duration": "12s", "minRequests": 5, "metrics": [{"name": "errorRate", "max": 0.01}]}},
+             {"pause": {}}, {"setWeight": 100}, traffic=way.traffic(serving))
         eventually("the evaluation", lambda: listing("evalruns.slipway.dev", serving, "slipway.dev/variant=main"), 120)
         assert set(traffic.revisions) <= {old, None}, "no traffic before the gate"
         # The operator goes away in the middle, and goes on where it was.
@@ -80,10 +99,10 @@ def test_a_good_revision_passes_its_gate_its_analysis_and_a_person(serving):
         share = traffic.revisions[new] / sum(traffic.revisions.values())
         assert 0.12 < share < 0.5, traffic.revisions
         # A user meets one revision only, and a tester the one that he asks for.
-        for user in ("ann", "bob", "eve"):
+        for user in ("ann", "bob", "eve") if way.traffic(serving) == STICKY else ():
             met = {request(f"{url}/predict", {"inputs": "x"}, {"x-user-id": user})[1]["x-slipway-revision"] for _ in range(5)}
             assert len(met) == 1
-        asked = request(f"{url}/predict", {"inputs": "x"}, {"x-slipway-revision": new})
+        asked = request(f"{url}/predict", {"inputs": "x"}, {"x-slipway-revision": new, **way.headers(serving)})
         assert asked[1]["x-slipway-revision"] == new
         annotate(serving, "promote")
         wait(KIND, "web", serving, "Ready", 180, failed=None)
@@ -105,38 +124,38 @@ def test_a_good_revision_passes_its_gate_its_analysis_and_a_person(serving):
     assert {"RolloutStarted", "EvalPassed", "TrafficShifted", "AnalysisPassed", "Promoted", "RolloutComplete"} <= reasons, reasons
 
 
-def test_a_revision_that_fails_its_gate_never_answers_anyone(serving):
+def test_a_revision_that_fails_its_gate_never_answers_anyone(serving, way):
     gate(serving, 1.0)
     old = status(serving)["variants"][0]["revision"]
-    with port_forward(serving, "service/web", 80) as url, Traffic(url) as traffic:
-        roll(serving, {"eval": {"templateRef": {"name": "gate"}}}, {"setWeight": 50})
+    with way.open(serving) as url, Traffic(url, way.headers(serving)) as traffic:
+        roll(serving, {"eval": {"templateRef": {"name": "gate"}}}, {"setWeight": 50}, traffic=way.traffic(serving))
         eventually("the way back", lambda: rollout(serving).get("phase") == "RolledBack", 300)
         at = rollout(serving)
         assert at["reason"] == "EvalFailed" and "misses min 1" in at["message"], at
         assert is_true(get(KIND, "web", serving), "RolledBack") and is_true(get(KIND, "web", serving), "Stalled")
         eventually("the rollout's pods to go", lambda: not listing("deployments", serving, "slipway.dev/track=canary"), 60)
         # The revision before is what the spec asks for again: all is well.
-        roll(serving, {"setWeight": 100}, tune="one")
+        roll(serving, {"setWeight": 100}, tune="one", traffic=way.traffic(serving))
         wait(KIND, "web", serving, "Ready", 60, failed=None)
     assert set(traffic.codes) == {200}, (traffic.codes, traffic.failures[:5])
     assert set(traffic.revisions) <= {old}, traffic.revisions
 
 
-def test_crash_abort_edit_and_missing_template(serving):
+def test_crash_abort_edit_and_missing_template(serving, way):
     old = status(serving)["variants"][0]["revision"]
-    with port_forward(serving, "service/web", 80) as url, Traffic(url) as traffic:
+    with way.open(serving) as url, Traffic(url, way.headers(serving)) as traffic:
         traffic.stage = "a model that cannot be served"
-        broken = deployment(serving, "two", canary({"setWeight": 50}))
+        broken = deployment(serving, "two", canary({"setWeight": 50}), way.traffic(serving))
         broken["spec"]["variants"][0]["model"] = {"hub": {"repo": "acme/smollm2-135m-instruct"}}
         apply(json.dumps(broken))
         eventually("the way back", lambda: rollout(serving).get("reason") == "RevisionFailed", 180)
         assert "lassif" in rollout(serving)["message"]
 
         traffic.stage = "an edit in the middle"
-        roll(serving, {"setWeight": 50}, {"pause": {}})
+        roll(serving, {"setWeight": 50}, {"pause": {}}, traffic=way.traffic(serving))
         eventually("the pause", lambda: rollout(serving).get("reason") == "WaitingForPromotion", 180)
         first = rollout(serving)["revision"]
-        edited = deployment(serving, "two", canary({"setWeight": 20}, {"pause": {}}))
+        edited = deployment(serving, "two", canary({"setWeight": 20}, {"pause": {}}), way.traffic(serving))
         edited["spec"]["variants"][0]["resources"]["limits"]["memory"] = "900Mi"
         apply(json.dumps(edited))
         def paused_again():
@@ -158,7 +177,7 @@ def test_crash_abort_edit_and_missing_template(serving):
         assert set(traffic.revisions) == {old}
 
         traffic.stage = "no template"
-        roll(serving, {"eval": {"templateRef": {"name": "nobody"}}})
+        roll(serving, {"eval": {"templateRef": {"name": "nobody"}}}, traffic=way.traffic(serving))
         eventually("the reason", lambda: rollout(serving).get("reason") == "EvalTemplate", 120)
         assert "there is no EvalRun nobody" in rollout(serving)["message"]
     assert set(traffic.codes) == {200}, (traffic.codes, traffic.failures[:5])

@@ -11,7 +11,8 @@ from harness import request
 class Traffic:
     """A steady stream of requests; every answer is counted, by status, variant and revision."""
 
-    def __init__(self, url: str):
+    def __init__(self, url: str, headers: dict[str, str] | None = None):
+        self.headers = headers or {}
         self.url, self.codes, self.variants, self.revisions = url, *(collections.Counter() for _ in range(3))
         self.stage, self.failures = "start", []
         self.stop = threading.Event()
@@ -22,7 +23,8 @@ class Traffic:
         while not self.stop.is_set():
             number += 1
             try:
-                status, headers, body = request(f"{self.url}/predict", {"inputs": "good"}, {"x-user-id": f"u{number}"}, 20)
+                user = {"x-user-id": f"u{number}", **self.headers}
+                status, headers, body = request(f"{self.url}/predict", {"inputs": "good"}, user, 20)
                 self.codes[status] += 1
                 if status != 200:
                     self.failures.append((self.stage, status, body))

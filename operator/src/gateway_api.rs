@@ -54,6 +54,17 @@ pub struct Rule {
     pub matches: Vec<Match>,
     /// The Services.
     pub backend_refs: Vec<BackendRef>,
+    /// How long answers may take. Default: as the Gateway sees fit, for Envoy 15 seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeouts: Option<Timeouts>,
+}
+
+/// Bounds on the time of an answer.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default)]
+pub struct Timeouts {
+    /// Until its last byte; `0s` is none.
+    pub request: String,
 }
 
 /// A form of request.

@@ -239,7 +239,11 @@ async fn apply(
                 .await?;
         }
     }
-    if inputs.follow(version) && gateway::follows(object, inputs.route.as_ref(), version) {
+    let route = inputs.route.as_ref();
+    if inputs.follow(version)
+        && gateway::follows(object, route, version)
+        && gateway::settled(object, route, Timestamp::now())
+    {
         for orphan in inputs.orphans.iter().chain(over) {
             applier.delete::<Deployment>(&orphan.name_any()).await?;
             applier.delete::<Service>(&orphan.name_any()).await?;

@@ -20,11 +20,16 @@ use super::{
 use crate::{
     conditions::Summary,
     crd::ModelDeployment,
-    gateway_api::{BackendRef, HeaderMatch, HttpRoute, HttpRouteSpec, Match, ParentRef, RouteParent, Rule},
+    gateway_api::{
+        BackendRef, HeaderMatch, HttpRoute, HttpRouteSpec, Match, ParentRef, RouteParent, Rule, Timeouts,
+    },
+    names::MODEL_DEPLOYMENT_MANAGER,
 };
 
 /// How long a Gateway's controller may take before its silence is told as an error.
 const SILENCE: SignedDuration = SignedDuration::from_secs(60);
+/// How long proxies may go on by the route before, after their controller has accepted the new one.
+const PROXIES: SignedDuration = SignedDuration::from_secs(10);
 /// By what a request asks for one revision, and for one arm; the router understands the same.
 const REVISION_HEADER: &str = "x-slipway-revision";
 const VARIANT_HEADER: &str = "x-slipway-variant";
@@ -171,6 +176,7 @@ fn rules(arms: &[Arm<'_>]) -> Vec<Rule> {
             }],
         }],
         backend_refs,
+        timeouts: Some(unlimited()),
     };
     let mut rules = Vec::new();
     let mut known: Vec<&str> = Vec::new();
@@ -196,8 +202,14 @@ fn rules(arms: &[Arm<'_>]) -> Vec<Rule> {
                 arm.shares(if share { arm.percent } else { 0 })
             })
             .collect(),
+        timeouts: Some(unlimited()),
     });
     rules
+}
+
+/// A stream lasts as long as its tokens take; a Gateway's own limit would cut it.
+fn unlimited() -> Timeouts {
+    Timeouts { request: "0s".into() }
 }
 
 /// With an address of its own, since not every Gateway takes headless ones.
@@ -225,6 +237,18 @@ pub fn follows(object: &ModelDeployment, live: Option<&HttpRoute>, version: &str
                 .iter()
                 .all(|parent| told(live, parent) == Told::Accepted)
         })
+}
+
+/// Whether what the route no longer names may go: a controller accepts a route before its proxies have it, and those
+/// answer 5xx for the share of a Service that is gone.
+pub fn settled(object: &ModelDeployment, live: Option<&HttpRoute>, now: Timestamp) -> bool {
+    let written = live.into_iter().flat_map(ResourceExt::managed_fields);
+    let own = written.filter(|entry| entry.manager.as_deref() == Some(MODEL_DEPLOYMENT_MANAGER));
+    let last = own
+        .filter_map(|entry| entry.time.as_ref())
+        .map(|time| time.0)
+        .max();
+    object.spec.traffic.gateway.is_none() || last.is_none_or(|last| now.duration_since(last) >= PROXIES)
 }
 
 /// What is known of one Gateway.

@@ -21,6 +21,8 @@ use crate::router::headers::{MIRROR, REVISION, VARIANT};
 
 /// As nginx logs a request whose client left before the answer.
 const CLIENT_LEFT: u16 = 499;
+/// A client that leaves after so long without any answer did not change its mind: the server is at fault.
+const HANG: Duration = Duration::from_secs(30);
 
 /// What is known about a request; written out when the last holder drops it.
 #[derive(Debug)]
@@ -79,7 +81,9 @@ impl Drop for Record {
         let took = self.arrived.elapsed();
         self.metrics.http(&self.path, status, took);
         if let Some(history) = &self.history {
-            history.answered(self.arrived, status >= 500, took, self.first_byte.get().copied());
+            let first_byte = self.first_byte.get().copied();
+            let hung = status == CLIENT_LEFT && first_byte.is_none() && took > HANG;
+            history.answered(self.arrived, status >= 500 || hung, took, first_byte);
         }
         // Probes and scrapes come every second; they would bury the requests of people.
         if is_probe(&self.path) && status < 500 {

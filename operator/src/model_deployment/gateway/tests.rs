@@ -89,6 +89,12 @@ fn the_route_has_the_shares_and_an_arm_answers_who_asks_for_it() {
         json!([{"name": "public", "namespace": "edge", "sectionName": "https"}])
     );
     assert_eq!(manifest["spec"]["hostnames"], json!(["chat.example.com"]));
+    let rules = manifest["spec"]["rules"].as_array().unwrap();
+    assert!(
+        rules
+            .iter()
+            .all(|rule| rule["timeouts"] == json!({"request": "0s"}))
+    );
     assert_eq!(manifest["apiVersion"], "gateway.networking.k8s.io/v1");
     assert_eq!(manifest["kind"], "HTTPRoute");
     assert_eq!(manifest["metadata"]["annotations"]["slipway.dev/routes"], version);
@@ -212,6 +218,21 @@ fn a_gateway_that_took_the_route_follows_and_one_that_is_behind_does_not() {
     assert!(!follows(&object, None, "v1"));
     let without = crate::model_deployment::tests::object(crate::model_deployment::tests::TWO);
     assert!(follows(&without, None, "v1") && trouble(&without, None, now()).is_none());
+}
+
+#[test]
+fn what_the_route_no_longer_names_stays_until_proxies_have_it() {
+    let object = object(GATEWAY);
+    let mut live = answered(&json!([said("Accepted", "True", 4)]));
+    let written = json!([
+        {"manager": "slipway-model-deployment", "operation": "Apply", "time": "2026-01-01T00:09:55Z"},
+        {"manager": "gateway", "operation": "Update", "subresource": "status", "time": "2026-01-01T00:10:30Z"},
+    ]);
+    live.metadata.managed_fields = serde_json::from_value(written).unwrap();
+    let at = |now: &str| settled(&object, Some(&live), now.parse().unwrap());
+    assert!(!at("2026-01-01T00:10:00Z") && at("2026-01-01T00:10:06Z"));
+    let without = crate::model_deployment::tests::object(crate::model_deployment::tests::TWO);
+    assert!(settled(&without, None, now()));
 }
 
 #[test]
