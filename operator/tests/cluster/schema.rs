@@ -283,6 +283,15 @@ async fn wrong_objects_are_refused_with_what_to_do() {
         ),
         (
             MODEL_DEPLOYMENT,
+            spec(
+                json!({"traffic": {"gateway": {"parentRefs": [{"name": "public"}]}},
+                "strategy": {"canary": {"steps": [{"analysis": {"duration": "1m",
+                    "metrics": [{"name": "feedbackScore", "min": 0.5}]}}]}}}),
+            ),
+            "remove the analysis of feedbackScore",
+        ),
+        (
+            MODEL_DEPLOYMENT,
             spec(json!({"traffic": {"gateway": {"parentRefs": []}}})),
             "spec.traffic.gateway.parentRefs",
         ),
