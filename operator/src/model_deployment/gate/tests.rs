@@ -44,7 +44,7 @@ fn what_can_be_asked_over_http_is_asked_of_the_new_revision() {
     }
 }
 
-fn run(name: &str, more: &serde_json::Value) -> EvalRun {
+fn run(name: &str, more: &Value) -> EvalRun {
     let mut run = json!({"metadata": {"name": name}, "spec": {"task": "SequenceClassification",
         "metrics": [{"name": "accuracy"}], "dataset": {"configMap": {"name": "rows", "key": "rows.csv"}}}});
     for (key, value) in more.as_object().unwrap() {
@@ -53,7 +53,7 @@ fn run(name: &str, more: &serde_json::Value) -> EvalRun {
     serde_json::from_value(run).unwrap()
 }
 
-fn bound() -> serde_json::Value {
+fn bound() -> Value {
     json!([{"metric": "accuracy", "min": 0.7}])
 }
 
@@ -89,7 +89,7 @@ fn a_template_that_is_no_gate_is_told_with_cause_and_fix() {
 
 #[test]
 fn a_verdict_is_read_with_its_figures_whatever_became_of_the_template() {
-    let ended = |status: serde_json::Value| EvalRun {
+    let ended = |status: Value| EvalRun {
         status: Some(serde_json::from_value(status).unwrap()),
         ..run("web-main-1", &json!({"thresholds": bound()}))
     };
