@@ -10,4 +10,4 @@ if [ -z "${KUBECONFIG:-}" ]; then
   trap '"${cluster[@]}" down' EXIT
   KUBECONFIG=$("${cluster[@]}" kubeconfig); export KUBECONFIG
 fi
-cargo test --release --locked --workspace
+cargo test --release --locked --workspace --no-fail-fast

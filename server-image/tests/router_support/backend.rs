@@ -250,7 +250,11 @@ async fn answer(request: Request<Incoming>, state: Arc<State>) -> Result<Respons
             *state.echoed.lock().unwrap() = echo;
             Response::new(full(text))
         }
-        _ => Response::new(full(state.name.clone())),
+        _ => {
+            // A connection that is closed on a body half read may take the answer with it.
+            request.into_body().collect().await?;
+            Response::new(full(state.name.clone()))
+        }
     };
     let headers = response.headers_mut();
     headers.insert("connection", "x-secret".parse().unwrap());
