@@ -253,6 +253,33 @@ def test_a_cluster_without_room(web, keep):
 
 
 @pytest.mark.slow
+def test_an_only_pod_gives_its_place(web, keep):
+    """One pod, one GPU: while the new revision takes the pod's place, and while the old one takes it back from a revision
+    that never becomes ready, requests are held, and every one is answered."""
+    node.offer_gpus(1)
+    lone = Web(f"{web.namespace}-l", gpus=1, replicas=1)
+    try:
+        with lone.load("--fresh", "2", "--kept", "1", "--stream", "0") as load:
+            old = lone.stable_revision()
+            arm = lone.roll({"setWeight": 100}, whenNoCapacity="Replace")
+            eventually("the place to be given", lambda: lone.rollout().get("vacated"), 60)
+            lone.ready(120)
+            lone.arm, new = arm, lone.stable_revision()
+            assert new != old
+            load.stage("never ready")
+            lone.roll({"setWeight": 100}, arm=lone.changed(cpu="1m"), whenNoCapacity="Replace", progressDeadline="15s")
+            at = lone.until("ProgressDeadlineExceeded", 90)
+            assert "NoCapacity" in {told.split(":")[0] for told in lone.events()}, (at, lone.events())
+            lone.back()
+            assert lone.stable_revision() == new
+        keep(load)
+        no_failure(load.report)
+    finally:
+        lone.delete()
+        node.offer_gpus(0)
+
+
+@pytest.mark.slow
 def test_a_node_that_goes_away_and_returns(web, keep):
     """Its kubelet is silent until the cluster takes the node for lost, and with it every pod of this cluster: a Service
     over the servers alone is as dark, and Slipway is back when that is."""

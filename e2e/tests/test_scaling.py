@@ -9,7 +9,7 @@ from harness import apply, get, is_true, kubectl, listing, port_forward, request
 from manifests import fine_tune_job, model_deployment, variant
 from test_fine_tune import eventually
 from test_refused_at_apply import refusal
-from test_rollout import KIND, TUNE, status
+from test_rollout import KIND, TUNE, canary, gate, rollout, status
 
 SHORT = {"minReplicas": 0, "maxReplicas": 2, "targetRequests": 4, "scaleDownDelay": "5s", "holdTimeout": "2m"}
 
@@ -70,6 +70,31 @@ def test_to_zero_and_back_and_to_two(tuned):
         assert len(pods_seen) == 2, pods_seen
         assert len(pods(tuned)) <= 2
     eventually("no pods", lambda: not pods(tuned), 90)
+
+
+def test_a_revision_passes_its_gate_while_the_arm_has_no_pods(tuned):
+    """Only its own pods come up for that, and go again: the arm stays at zero."""
+    gate(tuned, 0.0)
+    web = scaled(tuned, scaling=SHORT)
+    web["spec"]["strategy"] = canary({"eval": {"templateRef": {"name": "gate"}}}, {"setWeight": 100})
+    apply(json.dumps(web))
+    wait(KIND, "web", tuned, "Ready", 180, failed=None)
+    eventually("no pods", lambda: not pods(tuned), 90)
+    old = status(tuned)["variants"][0]["revision"]
+    web["spec"]["variants"][0]["resources"]["limits"]["memory"] = "900Mi"
+    apply(json.dumps(web))
+    eventually("the evaluation", lambda: listing("evalruns.slipway.dev", tuned, "slipway.dev/variant=main"), 120)
+    seen = set()
+
+    def promoted() -> bool:
+        seen.update((pod["metadata"]["labels"]["slipway.dev/revision"], rollout(tuned).get("step")) for pod in pods(tuned))
+        return status(tuned)["variants"][0]["revision"] != old
+
+    eventually("the new revision", promoted, 240)
+    assert not [revision for revision, step in seen if step == 0 and revision == old], seen
+    run = listing("evalruns.slipway.dev", tuned, "slipway.dev/variant=main")
+    assert [one["status"]["verdict"] for one in run] == ["Passed"], run
+    eventually("no pods again", lambda: not pods(tuned), 90)
 
 
 def test_kubectl_scale_sets_the_pods_of_a_single_variant(tuned):
