@@ -19,7 +19,10 @@ use super::{
 };
 use crate::{
     conditions::Summary,
-    crd::{ModelDeployment, RevisionSources, RolloutPhase, RolloutStatus, ScalingStatus, VariantStatus},
+    crd::{
+        ModelDeployment, RevisionSources, RolloutPhase, RolloutStatus, ScalingStatus, VariantStatus,
+        WhenNoCapacity,
+    },
     names::VARIANT_LABEL,
     settings::Settings,
 };
@@ -174,6 +177,10 @@ pub fn plan<'a>(
             arm.waits_for.clone_from(&leader);
         }
         arm.intent = rollout::intent(arm.rollout.as_ref(), arm.replicas(object));
+        // Without steps there is no status to remember it: the next look finds a pod that waits, or it does not.
+        let wanted = arm.wanted.as_deref().filter(|_| arm.rollout.is_none());
+        arm.intent.in_place |= object.spec.strategy.when_no_capacity == WhenNoCapacity::Replace
+            && wanted.is_some_and(|wanted| unschedulable(arm.input, wanted).is_some());
         arm.held = arm.waits_for.is_some() || arm.rollout.as_ref().is_some_and(|_| !arm.intent.promote);
     }
     let experiment = experiment::course(object, inputs, &arms, now);
@@ -248,6 +255,7 @@ fn decide(
         sources,
         promoted: status::rolled_out(live, wanted, promoting) && found,
         canary: canary_pods(arm.input, &inputs.canaries, wanted),
+        unschedulable: unschedulable(arm.input, wanted),
         routers_follow: follow,
         measured: arm
             .rollout
@@ -257,6 +265,12 @@ fn decide(
         command,
     };
     Some(rollout::advance(arm.rollout.as_ref(), &arm_view, now))
+}
+
+/// Why no node takes the arm's own pods of this revision.
+fn unschedulable(input: &VariantInput<'_>, revision: &str) -> Option<String> {
+    let mut pods = input.pods.iter().filter(|pod| revision_label(pod) == revision);
+    pods.find_map(trouble::unscheduled)
 }
 
 fn canary_pods(input: &VariantInput<'_>, canaries: &[Deployment], revision: &str) -> CanaryPods {

@@ -57,6 +57,8 @@ pub struct Arm<'a> {
     pub promoted: bool,
     /// The new revision's own pods.
     pub canary: CanaryPods,
+    /// Why no node takes the arm's own pods of the revision asked for.
+    pub unschedulable: Option<String>,
     /// Whether every router follows the split that the status asks for.
     pub routers_follow: bool,
     /// What the routers measured in the window that the status asks for.

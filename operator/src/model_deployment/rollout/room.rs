@@ -27,7 +27,8 @@ impl Run<'_> {
         if let Some(why) = &pods.broken {
             self.fail(status, "RevisionFailed", why);
         } else if let Some(why) = &pods.unschedulable {
-            self.make_room(status, why);
+            let text = self.make_room(status, why);
+            self.wait(status, "NoCapacity", &text);
         } else {
             let why = pods.trouble.as_ref().map(|why| format!(": {why}"));
             let text = format!(
@@ -40,23 +41,23 @@ impl Run<'_> {
         false
     }
 
-    /// No node takes a pod of the new revision, and `why`.
-    fn make_room(&mut self, status: &mut RolloutStatus, why: &str) {
+    /// No node takes a pod of the new revision, and `why`: makes room where that is wanted, and says what happens.
+    pub(super) fn make_room(&mut self, status: &mut RolloutStatus, why: &str) -> String {
         let told = |fix: &str| format!("no room for the new revision: {why}; {fix}");
         if self.arm.strategy.when_no_capacity == WhenNoCapacity::Wait {
             let fix = "free or add nodes, or set strategy.whenNoCapacity to Replace";
-            return self.wait(status, "NoCapacity", &told(fix));
+            return told(fix);
         }
         let text = match self.arm.replicas {
             0 => {
                 let fix =
                     "free or add nodes: the arm is scaled to zero, and has no pod whose place it could take";
-                return self.wait(status, "NoCapacity", &told(fix));
+                return told(fix);
             }
             // Requests are held by the split that says so.
             1 if !status.vacated && !self.arm.routers_follow => {
                 let next = "it takes the place of the arm's only pod once every router follows the split";
-                return self.wait(status, "NoCapacity", &told(next));
+                return told(next);
             }
             1 => format!("takes the place of the arm's only pod, since {why}; {MEANWHILE}"),
             _ => format!("takes the place of old pods, since {why}"),
@@ -66,6 +67,6 @@ impl Run<'_> {
             (status.replacing, status.vacated) = (true, vacated);
             self.say(status, true, "NoCapacity", &text);
         }
-        self.wait(status, "NoCapacity", &text);
+        text
     }
 }

@@ -57,11 +57,17 @@ impl<'a> Run<'a> {
     }
 
     fn await_promotion(&mut self, status: &mut RolloutStatus) {
-        status.reason = "Promoting".into();
-        status.message = if status.vacated {
-            format!("the arm's only pod becomes the new revision; {}", room::MEANWHILE)
-        } else {
-            "the arm's pods become the new revision, one after the other".into()
+        let arm = self.arm;
+        (status.reason, status.message) = match &arm.unschedulable {
+            Some(why) => ("NoCapacity".into(), self.make_room(status, why)),
+            None if status.vacated => (
+                "Promoting".into(),
+                format!("the arm's only pod becomes the new revision; {}", room::MEANWHILE),
+            ),
+            None => (
+                "Promoting".into(),
+                "the arm's pods become the new revision, one after the other".into(),
+            ),
         };
         self.look = Some(SOON);
     }

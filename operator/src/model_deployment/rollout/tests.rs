@@ -39,6 +39,7 @@ struct World {
     wanted: String,
     stable_done: bool,
     pods: CanaryPods,
+    unschedulable: Option<String>,
     evaluation: Option<Evaluation>,
     errors: u64,
     requests: u64,
@@ -60,6 +61,7 @@ impl World {
                 ready: 4,
                 ..CanaryPods::default()
             },
+            unschedulable: None,
             evaluation: Some(Evaluation::Passed("accuracy 0.80".into())),
             errors: 0,
             requests: 100,
@@ -85,6 +87,7 @@ impl World {
             sources: &self.sources,
             promoted: self.stable_done,
             canary: self.pods.clone(),
+            unschedulable: self.unschedulable.clone(),
             routers_follow: self.follow,
             measured: Some(Measured {
                 canary: figures.clone(),

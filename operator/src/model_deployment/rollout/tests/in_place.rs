@@ -14,16 +14,23 @@ whenNoCapacity: Replace
 struct Node {
     old: i32,
     new: i32,
+    /// Whether the arm's own pod is of the new revision.
+    promoted: bool,
 }
 
 impl Node {
-    /// Pods that are not asked for end; others start where that leaves room for them.
+    /// Pods that are not asked for end; others start where that leaves room for them. A pod that another revision is to
+    /// take the place of ends before that one starts only where it may.
     fn turn(&mut self, intent: &Intent) {
+        if intent.promote && intent.in_place && !self.promoted {
+            self.old = 0;
+        }
         self.old = self.old.min(intent.stable_replicas);
         self.new = self.new.min(intent.canary_replicas);
         if self.old + self.new == 0 {
             self.new = intent.canary_replicas.min(1);
             self.old = (1 - self.new).min(intent.stable_replicas);
+            self.promoted = intent.promote;
         }
     }
 }
@@ -41,7 +48,10 @@ impl Lone {
             replicas: 1,
             ..World::new(yaml)
         };
-        let node = Node { old: 1, new: 0 };
+        let node = Node {
+            old: 1,
+            ..Node::default()
+        };
         Self {
             world,
             node,
@@ -58,7 +68,10 @@ impl Lone {
                 unschedulable: (self.node.new == 0).then(|| "1 Insufficient nvidia.com/gpu".into()),
                 ..CanaryPods::default()
             };
-            self.world.stable_done = self.world.stable == self.world.wanted && self.node.old == 1;
+            let promoting = self.world.stable == self.world.wanted;
+            self.world.stable_done = promoting && self.node.old == 1 && self.node.promoted;
+            self.world.unschedulable =
+                (promoting && !self.world.stable_done).then(|| "1 Insufficient nvidia.com/gpu".into());
             let decision = self.world.look(status.as_ref(), at(self.second));
             self.world.command = None;
             let settled = decision.status == status && decision.look.is_none();
@@ -103,6 +116,28 @@ fn the_only_pod_makes_room_and_the_new_revision_goes_through_every_step() {
         ("new", 1, 0),
         "the arm's own pod answers before the rollout is over"
     );
+}
+
+#[test]
+fn the_only_pod_makes_room_for_its_own_successor() {
+    for (yaml, ends) in [
+        (
+            "{canary: {steps: [{setWeight: 100}]}, whenNoCapacity: Replace}",
+            true,
+        ),
+        ("canary: {steps: [{setWeight: 100}]}", false),
+    ] {
+        let mut lone = Lone::new(yaml);
+        let way = lone.run(None);
+        assert_eq!(way.last() == Some(&None), ends, "{:?}", way.last());
+        let said = |words: &str| way.iter().flatten().any(|status| status.message.contains(words));
+        assert!(said(if ends {
+            "takes the place of the arm's only pod"
+        } else {
+            "or set strategy.whenNoCapacity"
+        }));
+        assert_eq!((lone.node.old, lone.node.promoted), (1, ends));
+    }
 }
 
 #[test]

@@ -89,6 +89,7 @@ fn replay(
             unschedulable: turn.full.then(|| "no room".into()),
             trouble: None,
         };
+        world.unschedulable = turn.full.then(|| "no room".into());
         (world.follow, world.errors, world.requests) = (turn.follow, turn.errors, turn.requests);
         world.paused = turn.paused;
         world.evaluation = match turn.evaluation {
