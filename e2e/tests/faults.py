@@ -76,7 +76,12 @@ class Web:
             self.arm["resources"]["limits"]["nvidia.com/gpu"] = 1
         make_namespace(namespace)
         self.apply(self.arm, {"setWeight": 100})
-        wait(KIND, "web", namespace, "Ready", 120, failed=None)
+        try:
+            wait(KIND, "web", namespace, "Ready", 120, failed=None)
+        except TimeoutError:
+            # What it holds of the node, other tests need.
+            self.delete()
+            raise
         # Routers find a pod by the cluster's DNS, which hands out what it knew for five seconds.
         time.sleep(7)
 
