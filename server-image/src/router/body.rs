@@ -1,7 +1,6 @@
 //! Bodies on their way: passed on frame by frame as they come, with the bookkeeping that ends with them.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -10,10 +9,8 @@ use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 
 use super::backend::Busy;
 use super::experiment::{Ending, Subject};
-use super::metrics::Series;
+use super::local::Kept;
 use super::pool::{Pool, Sender};
-use super::variant::Revision;
-use super::window::WindowSeries;
 
 /// A client that waited longer than this for any answer, and left, has met an error.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -129,8 +126,9 @@ impl Body for ResponseBody {
 /// instance because the client left, it takes the connection with it and so ends the server's work.
 #[derive(Debug)]
 pub struct Exchange {
-    series: Arc<Series>,
-    window: Option<Arc<WindowSeries>>,
+    revision: Kept,
+    /// Whether it counts in the window too.
+    in_window: bool,
     busy: Busy,
     pool: Pool,
     started: Instant,
@@ -150,11 +148,11 @@ pub struct Exchange {
 
 impl Exchange {
     /// A request that came at `started` goes to a server of `revision`. `in_window`: it counts in the window too.
-    pub fn new(revision: &Revision, in_window: bool, busy: Busy, pool: Pool, started: Instant) -> Self {
+    pub fn new(revision: Kept, in_window: bool, busy: Busy, pool: Pool, started: Instant) -> Self {
         revision.series.in_flight.fetch_add(1, Relaxed);
         Self {
-            series: revision.series.clone(),
-            window: in_window.then(|| revision.window.clone()),
+            revision,
+            in_window,
             busy,
             pool,
             started,
@@ -201,7 +199,7 @@ impl Exchange {
     /// The server gave no answer; the router says `code` in its place.
     pub fn failed(&mut self, code: u16) {
         self.status = Some(code);
-        self.series.answered(code);
+        self.revision.series.answered(code);
     }
 
     fn first_byte(&mut self) {
@@ -209,9 +207,9 @@ impl Exchange {
             let now = Instant::now();
             self.first_byte = Some(now);
             let elapsed = now.duration_since(self.started);
-            self.series.first_byte.observe(elapsed);
-            if let Some(window) = &self.window {
-                window.answered.first_byte.observe(elapsed);
+            self.revision.series.first_byte.observe(elapsed);
+            if self.in_window {
+                self.revision.window.answered.first_byte.observe(elapsed);
             }
         }
     }
@@ -228,20 +226,21 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         let now = Instant::now();
-        self.series.ended(now);
-        self.series.in_flight.fetch_sub(1, Relaxed);
+        let series = &self.revision.series;
+        series.ended(now);
+        series.in_flight.fetch_sub(1, Relaxed);
         let elapsed = now.saturating_duration_since(self.started);
         // Without a status the client left. A server that hangs has no answers to be judged by.
         let hung = || self.waiting.is_some_and(|since| since.elapsed() > PATIENCE);
         let error = match self.status {
             Some(status) => {
-                self.series.duration.observe(elapsed);
+                series.duration.observe(elapsed);
                 Some(status >= 500 || self.broken)
             }
             None => hung().then_some(true),
         };
-        if let Some((window, error)) = self.window.as_ref().zip(error) {
-            window.answered.ended(error, elapsed);
+        if let Some(error) = error.filter(|_| self.in_window) {
+            self.revision.window.answered.ended(error, elapsed);
         }
         if let Some(subject) = self.subject.take() {
             subject.ended(Ending {
@@ -256,10 +255,12 @@ impl Drop for Exchange {
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
+    use std::sync::Arc;
 
     use slipway_contract::RouteTable;
 
     use super::super::backend::Backend;
+    use super::super::local::Local;
     use super::super::metrics::Metrics;
     use super::super::table::Table;
     use super::super::target::Target;
@@ -271,8 +272,10 @@ mod tests {
         let routes: RouteTable = serde_json::from_str(routes).unwrap();
         let discover = |authority| Arc::new(Target::new(authority));
         let table = Table::build(&routes, None, &Metrics::default(), &HashMap::new(), discover).unwrap();
+        let table = Local::new(Arc::new(table));
         let busy = Busy::new(Arc::new(Backend::new(([127, 0, 0, 1], 1).into(), Arc::default())));
-        let revision = &table.variants[0].stable;
+        let arm = &table.variants[0];
+        let revision = table.keep(arm, &arm.stable);
         let mut exchange = Exchange::new(revision, true, busy, Pool::default(), Instant::now());
         end(&mut exchange);
         drop(exchange);

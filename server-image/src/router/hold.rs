@@ -11,8 +11,8 @@ use slipway_contract::Hold;
 use tokio::time::sleep_until;
 
 use super::asked::Asked;
-use super::metrics::Series;
 use super::refusal::{self, Refusal};
+use super::series::Series;
 use super::table::Table;
 use super::variant::{Variant, Waits, Wish};
 

@@ -15,8 +15,8 @@ use super::backend::Busy;
 use super::body::RequestBody;
 use super::choose::{self, Draws};
 use super::headers::MIRROR;
-use super::metrics::Series;
 use super::pool::Pool;
+use super::series::Series;
 use super::target::Target;
 use super::upstream::{self, ATTEMPTS, Failed};
 use super::variant::Revision;
@@ -170,6 +170,7 @@ async fn exchange(
             return false;
         };
         let _busy = Busy::new(backend.clone());
+        let kept = body.again().map(|body| (parts.clone(), body));
         match upstream::send(pool, &backend, parts, body, || ()).await {
             Ok((response, sender)) => {
                 let well = !response.status().is_server_error();
@@ -190,6 +191,10 @@ async fn exchange(
                 return well;
             }
             Err(Failed::Untouched(message)) => (parts, body) = *message,
+            Err(Failed::Stale) => match kept {
+                Some(message) => (parts, body) = message,
+                None => return false,
+            },
             Err(Failed::Spent | Failed::Late | Failed::Abandoned) => return false,
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use hyper::header::{HOST, HeaderValue, SET_COOKIE};
@@ -23,6 +23,7 @@ use super::experiment::Subject;
 use super::feedback;
 use super::headers::{self, ID, REVISION, VARIANT};
 use super::hold::{self, Place, Woken};
+use super::local::Local;
 use super::metrics::Metrics;
 use super::mirror::Mirror;
 use super::pool::Pool;
@@ -58,6 +59,7 @@ pub struct Limits {
 #[derive(Debug)]
 pub struct Worker {
     shared: Arc<Shared>,
+    table: RefCell<Local>,
     pool: Pool,
     mirror: Mirror,
     draws: RefCell<Draws>,
@@ -82,6 +84,7 @@ impl Worker {
     /// The thread `number`, without connections yet.
     pub fn new(number: usize, shared: Arc<Shared>, limits: Limits) -> Self {
         Self {
+            table: RefCell::new(Local::new(shared.table.load_full())),
             shared,
             pool: Pool::default(),
             mirror: Mirror::new(limits.mirror),
@@ -111,13 +114,23 @@ impl Worker {
         }
     }
 
+    /// The table in force.
+    fn table(&self) -> Local {
+        let current = self.shared.table.load();
+        let mut own = self.table.borrow_mut();
+        if !own.is(&current) {
+            *own = Local::new(Guard::into_inner(current));
+        }
+        own.clone()
+    }
+
     async fn route(
         &self,
         request: Request<Incoming>,
         peer: &HeaderValue,
     ) -> Result<Response<ResponseBody>, Refusal> {
         let started = Instant::now();
-        let mut table = self.shared.table.load_full();
+        let mut table = self.table();
         let (mut parts, body) = request.into_parts();
         if parts.method == Method::CONNECT {
             return Err(refusal::connect());
@@ -134,7 +147,7 @@ impl Worker {
                 Outcome::Answered(response) => return Ok(response),
                 Outcome::Moved(back) => message = back,
             }
-            table = self.shared.table.load_full();
+            table = self.table();
             asked = Asked::read(&table, &message.0.headers)?;
         }
     }
@@ -142,7 +155,7 @@ impl Worker {
     /// Answers a request that came at `started`, by one table. `place`: where it waits for a server of its arm.
     async fn pass(
         &self,
-        table: &Arc<Table>,
+        table: &Local,
         asked: Asked<'_>,
         client: Option<&Client>,
         message: Message,
@@ -186,7 +199,7 @@ impl Worker {
                 Err(Some(waits)) => {
                     fairly = fairly.or(waits.fairly);
                     wish.held = Some(waits.variant);
-                    let moved = || !met && !Arc::ptr_eq(&self.shared.table.load(), table);
+                    let moved = || !met && !table.is(&self.shared.table.load());
                     match hold::wait(table, waits, &wish, place, moved).await {
                         Ok(Woken::Ready) => continue,
                         Ok(Woken::Moved) => return Ok(Outcome::Moved(carried)),
@@ -231,11 +244,11 @@ impl Worker {
                     self.mirror.copy(revision, percent, &parts, &body, &mut draws)
                 })
                 .collect();
-            // For another server, should this one fail: once in an arm's stable revision.
-            let kept = (on_trial || !repeated).then(|| body.again()).flatten();
-            let kept = kept.map(|body| (parts.clone(), body));
+            // For another server, should this one fail.
+            let kept = body.again().map(|body| (parts.clone(), body));
             let busy = Busy::new(choice.backend.clone());
-            let mut exchange = Exchange::new(revision, !asked.is_some(), busy, self.pool.clone(), since);
+            let answering = table.keep(choice.variant, revision);
+            let mut exchange = Exchange::new(answering, !asked.is_some(), busy, self.pool.clone(), since);
             if body.is_whole() {
                 exchange.waits();
             }
@@ -268,6 +281,13 @@ impl Worker {
                 }
             } else {
                 sending.await
+            };
+            let (answer, kept) = match (answer, kept) {
+                // Says nothing about the request, which is sent once more.
+                (Err(Failed::Stale), Some(message)) => (Err(Failed::Untouched(Box::new(message))), None),
+                (Err(Failed::Stale), None) => (Err(Failed::Spent), None),
+                // For another server once in an arm's stable revision.
+                (answer, kept) => (answer, kept.filter(|_| on_trial || !repeated)),
             };
             match answer {
                 Ok((mut response, sender)) => {
@@ -309,7 +329,7 @@ impl Worker {
                     subject = exchange.unscored();
                     carried = *message;
                 }
-                Err(failed @ (Failed::Spent | Failed::Late)) => {
+                Err(failed @ (Failed::Spent | Failed::Stale | Failed::Late)) => {
                     revision.series.upstream_failures.fetch_add(1, Relaxed);
                     exchange.failed(match failed {
                         Failed::Late => StatusCode::GATEWAY_TIMEOUT.as_u16(),

@@ -40,6 +40,8 @@ impl Tries {
 pub enum Failed {
     /// It did not take the request, which is as good as new.
     Untouched(Box<(Parts, RequestBody)>),
+    /// It closed an idle connection in the moment the request was put on it, which says nothing about the request.
+    Stale,
     /// It may have worked on it.
     Spent,
     /// It did not begin its answer in time, and another is to be asked.
@@ -70,10 +72,6 @@ pub async fn send(
             }
         },
     };
-    // A server may close an idle connection in the moment a request is put on it. That says nothing about
-    // the request, so it is sent once more; where it was the first on its connection, it may be its fault.
-    let copy = reused.then(|| body.again()).flatten();
-    let copy = copy.map(|body| (parts.clone(), body));
     // On the connection's queue with the call, whoever waits for the answer.
     let answer = sender.try_send_request(Request::from_parts(parts, body));
     sent();
@@ -86,11 +84,12 @@ pub async fn send(
             } else {
                 backend.refused();
             }
-            let returned = error.take_message().map(Request::into_parts);
-            match returned.or(copy) {
-                Some(message) => Err(Failed::Untouched(Box::new(message))),
-                None => Err(Failed::Spent),
-            }
+            Err(match error.take_message() {
+                Some(request) => Failed::Untouched(Box::new(request.into_parts())),
+                None if reused => Failed::Stale,
+                // The first on its connection: it may be the request's fault.
+                None => Failed::Spent,
+            })
         }
     }
 }

@@ -12,7 +12,7 @@ use super::asked::Asked;
 use super::backend::Backend;
 use super::choose::{self, Draws};
 use super::hold::Queue;
-use super::metrics::Series;
+use super::series::Series;
 use super::target::Target;
 use super::window::WindowSeries;
 

@@ -11,27 +11,38 @@ use std::time::Duration;
 
 use slipway_contract::{Histogram, Mirrored, RevisionStats, RouterStats, Scores};
 
-use super::metrics::Series;
+use super::series::Series;
+use super::sharded::Sharded;
 
 /// A [`Histogram`] that threads count into together.
 #[derive(Debug)]
-pub struct Times(Box<[AtomicU64]>);
+pub struct Times(Sharded<Box<[AtomicU64]>>);
 
 impl Default for Times {
     fn default() -> Self {
-        Self((0..Histogram::BUCKETS).map(|_| AtomicU64::new(0)).collect())
+        Self(Sharded::from_fn(|| {
+            (0..Histogram::BUCKETS).map(|_| AtomicU64::new(0)).collect()
+        }))
     }
 }
 
 impl Times {
     /// Counts one duration.
     pub fn observe(&self, duration: Duration) {
-        self.0[usize::from(Histogram::bucket(duration))].fetch_add(1, Relaxed);
+        self.0.mine()[usize::from(Histogram::bucket(duration))].fetch_add(1, Relaxed);
     }
 
     fn read(&self) -> Histogram {
-        let counts = self.0.iter().map(|count| count.load(Relaxed));
-        let buckets = (0..).zip(counts).filter(|&(_, count)| count > 0);
+        let count = |bucket: u16| {
+            let counts = self
+                .0
+                .all()
+                .map(|counts| counts[usize::from(bucket)].load(Relaxed));
+            (bucket, counts.sum())
+        };
+        let buckets = (0..Histogram::BUCKETS)
+            .map(count)
+            .filter(|&(_, count): &(u16, u64)| count > 0);
         Histogram {
             buckets: buckets.collect(),
         }
